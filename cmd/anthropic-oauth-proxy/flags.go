@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+)
+
+// The exit codes of contract section 6, but those of a second signal.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// parsedFlags are the command line.
+type parsedFlags struct {
+	given                             map[string]string // the settings that were given, by name
+	check, printConfig, version, help bool
+}
+
+const usage = `Usage: anthropic-oauth-proxy [flags]
+
+Forwards Anthropic API requests and adds the beta flag that OAuth tokens need.
+Without a file it listens on 127.0.0.1:8080 and forwards to https://api.anthropic.com.
+
+`
+
+// parseFlags reads the command line; --help prints the usage to stdout.
+func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
+	p := parsedFlags{given: map[string]string{}}
+	var out bytes.Buffer
+	set := flag.NewFlagSet("anthropic-oauth-proxy", flag.ContinueOnError)
+	set.SetOutput(&out)
+	set.Usage = func() {}
+	set.String("config", "", "configuration `file` (default $CONFIG_PATH, else ./anthropic-oauth-proxy.toml if it exists)")
+	set.String("listen", "", "`address` to listen on, host:port")
+	set.String("upstream", "", "`URL` to forward to")
+	set.String("log-level", "", "`level`: debug, info, warn or error (default $LOG_LEVEL, else info)")
+	set.BoolVar(&p.check, "check", false, "validate the configuration and exit")
+	set.BoolVar(&p.printConfig, "print-config", false, "print the effective configuration as TOML and exit")
+	set.BoolVar(&p.version, "version", false, "print the version and exit")
+	err := set.Parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		out.Reset()
+		out.WriteString(usage)
+		set.PrintDefaults()
+		stdout.Write(out.Bytes())
+		return parsedFlags{help: true}, nil
+	}
+	if err == nil && set.NArg() > 0 {
+		err = fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
+	}
+	if err != nil {
+		return parsedFlags{}, fmt.Errorf("%w; --help lists the flags", err)
+	}
+	set.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "config", "listen", "upstream", "log-level":
+			p.given[f.Name] = f.Value.String()
+		}
+	})
+	return p, nil
+}

@@ -1,0 +1,18 @@
+// Command anthropic-oauth-proxy forwards Anthropic API requests and adds the beta flag that OAuth tokens need, for
+// gateways that cannot add headers. With no arguments and no file it serves 127.0.0.1:8080 for https://api.anthropic.com.
+//
+// Exit codes: 0 after a drain, 1 when it cannot start or serve, 2 for wrong flags or configuration, 130 or 143 when a
+// second SIGINT or SIGTERM ends it at once.
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(signals, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/config"
+	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
+	"github.com/basher83/anthropic-oauth-proxy/internal/server"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// run is the program with its world as parameters. It returns the exit code.
+func run(signals <-chan os.Signal, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
+	flags, err := parseFlags(args, stdout)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	if flags.help {
+		return exitOK
+	}
+	if flags.version {
+		fmt.Fprintln(stdout, version())
+		return exitOK
+	}
+	cfg, err := config.Load(flags.given, getenv)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return exitUsage
+	}
+	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	for _, warning := range cfg.Warnings {
+		logger.Warn(warning)
+	}
+	if flags.check || flags.printConfig {
+		return show(cfg, flags, stdout, stderr)
+	}
+	return serve(signals, cfg, logger)
+}
+
+// show answers --check and --print-config.
+func show(cfg config.Config, flags parsedFlags, stdout, stderr io.Writer) int {
+	if flags.printConfig {
+		text, err := cfg.TOML()
+		if err != nil {
+			fmt.Fprintln(stderr, err)
+			return exitFailure
+		}
+		stdout.Write(text)
+		return exitOK
+	}
+	source := cfg.File
+	if source == "" {
+		source = "built-in defaults"
+	}
+	fmt.Fprintf(stdout, "configuration ok: %s\n", source)
+	return exitOK
+}
+
+// serve wires the parts and serves until the first signal, then drains; a second signal ends it at once.
+func serve(signals <-chan os.Signal, cfg config.Config, logger *slog.Logger) int {
+	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
+	log.SetFlags(0)
+	log.SetOutput(stdlibLog{logger})
+
+	upstreamURL, err := url.Parse(cfg.Proxy.UpstreamURL)
+	if err != nil {
+		logger.Error("upstream_url", "error", err.Error()) // not reached: config has checked it
+		return exitFailure
+	}
+	registry := prometheus.NewRegistry()
+	m := metrics.New(registry, version())
+	var s *server.Server
+	handler := proxy.New(proxy.Options{
+		Upstream:         upstreamURL,
+		Timeout:          time.Duration(cfg.Proxy.TimeoutSecs) * time.Second,
+		Retries:          int(cfg.Proxy.Retries),
+		MaxConnections:   int(cfg.Proxy.MaxConnections),
+		MaxBodyBytes:     cfg.Proxy.MaxBodyBytes,
+		MaxBufferedBytes: cfg.Proxy.MaxBufferedBytes,
+		Rules:            rules(cfg.Headers),
+		Logger:           logger,
+		Draining:         func() bool { return s.Draining() },
+	}, m)
+	s = server.New(server.Options{
+		Proxy:      handler,
+		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		NotAllowed: http.HandlerFunc(proxy.NotAllowed),
+		Health: func() server.Counts {
+			return server.Counts{RequestsServed: m.Served(), ErrorsTotal: m.Errors(), InFlight: m.InFlight.Load()}
+		},
+		Drain:       time.Duration(cfg.Proxy.DrainTimeoutSecs) * time.Second,
+		AbortCause:  proxy.ErrDraining,
+		Logger:      logger,
+		ConnContext: proxy.WithConn,
+	})
+
+	ctx, drain := context.WithCancel(context.Background())
+	defer drain()
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, cfg.Proxy.ListenAddr) }()
+	for draining := false; ; draining = true {
+		select {
+		case err := <-served:
+			if err != nil {
+				logger.Error("cannot serve", "error", err.Error())
+				return exitFailure
+			}
+			return exitOK
+		case sig := <-signals:
+			if draining {
+				logger.Warn("second signal: ending at once", "signal", sig.String())
+				return 128 + int(sig.(syscall.Signal))
+			}
+			logger.Info("signal received", "signal", sig.String())
+			drain()
+		}
+	}
+}
+
+func rules(headers []config.Header) []proxy.Rule {
+	rules := make([]proxy.Rule, len(headers))
+	for i, h := range headers {
+		rules[i] = proxy.Rule{Name: h.Name, Value: h.Value, Add: h.Mode == config.ModeAdd}
+	}
+	return rules
+}
+
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}
+
+// stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so
+// only its beginning, up to the first quoted byte, is passed on.
+type stdlibLog struct{ logger *slog.Logger }
+
+func (l stdlibLog) Write(p []byte) (int, error) {
+	text, _, _ := strings.Cut(strings.TrimSpace(string(p)), " starting with ")
+	if !strings.HasPrefix(text, "Unsolicited response received on idle HTTP channel") {
+		text = "net/http had something to say that may quote a message; it is withheld"
+	}
+	l.logger.Warn(text)
+	return len(p), nil
+}

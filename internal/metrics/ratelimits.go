@@ -1,0 +1,76 @@
+package metrics
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+var (
+	utilizationDesc = prometheus.NewDesc("proxy_ratelimit_utilization_ratio",
+		"Share of the Max plan's usage window that is used up, 1 being all, as the upstream last said.", []string{"window"}, nil)
+	resetDesc = prometheus.NewDesc("proxy_ratelimit_reset_timestamp_seconds",
+		"When the usage window resets (Unix time), as the upstream last said.", []string{"window"}, nil)
+)
+
+// windows are the Max plan's usage windows, in the spelling of the upstream's headers.
+var windows = [...]string{"5h", "7d"}
+
+// rateLimits remembers what the upstream's anthropic-ratelimit-unified-* response headers last said. The gauges are
+// absent until an upstream has said it; nothing of the request, and nobody's name, goes in.
+type rateLimits struct {
+	mu   sync.Mutex
+	seen [len(windows)]struct{ utilization, reset *float64 }
+}
+
+// RateLimits takes note of the usage windows in a response's headers, if there are any.
+func (m *Metrics) RateLimits(h http.Header) {
+	const prefix = "Anthropic-Ratelimit-Unified-"
+	for i, window := range windows {
+		utilization := number(h.Get(prefix + window + "-Utilization"))
+		reset := number(h.Get(prefix + window + "-Reset"))
+		if utilization == nil && reset == nil {
+			continue
+		}
+		m.limits.mu.Lock()
+		if utilization != nil {
+			m.limits.seen[i].utilization = utilization
+		}
+		if reset != nil {
+			m.limits.seen[i].reset = reset
+		}
+		m.limits.mu.Unlock()
+	}
+}
+
+// number returns the finite, non-negative number in s, or nil.
+func number(s string) *float64 {
+	n, err := strconv.ParseFloat(s, 64)
+	if err != nil || math.IsInf(n, 0) || math.IsNaN(n) || n < 0 {
+		return nil
+	}
+	return &n
+}
+
+// Describe implements prometheus.Collector.
+func (l *rateLimits) Describe(ch chan<- *prometheus.Desc) {
+	ch <- utilizationDesc
+	ch <- resetDesc
+}
+
+// Collect implements prometheus.Collector.
+func (l *rateLimits) Collect(ch chan<- prometheus.Metric) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, window := range windows {
+		if u := l.seen[i].utilization; u != nil {
+			ch <- prometheus.MustNewConstMetric(utilizationDesc, prometheus.GaugeValue, *u, window)
+		}
+		if r := l.seen[i].reset; r != nil {
+			ch <- prometheus.MustNewConstMetric(resetDesc, prometheus.GaugeValue, *r, window)
+		}
+	}
+}

@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// hold reads the request body into memory, so that an attempt can be repeated with identical bytes. The sum of all
+// bodies is bounded: a body takes its room before its first byte is read, and waits, holding none, until there is room.
+// A body of unknown length takes MaxBodyBytes and returns the rest once it is read. All room is returned when the
+// response headers arrive, since no attempt can follow (contract section 1).
+func (p *proxy) hold(next http.Handler) http.Handler {
+	room := semaphore.NewWeighted(p.MaxBufferedBytes)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeFrom(r.Context())
+		if r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if r.ContentLength > p.MaxBodyBytes {
+			p.refuseBody(w, r, x, errTooLarge)
+			return
+		}
+		size := r.ContentLength
+		if size < 0 {
+			size = p.MaxBodyBytes
+		}
+		if !room.TryAcquire(size) {
+			if err := p.waitForRoom(r.Context(), room, size); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		held := newHeldBody(room, size, &p.metrics.HeldBytes)
+		defer held.release()
+
+		data, err := p.readBody(w, r, x)
+		switch {
+		case errors.Is(err, errGone):
+			panic(http.ErrAbortHandler)
+		case err != nil:
+			held.release()
+			p.refuseBody(w, r, x, err)
+			return
+		}
+		held.fill(data)
+		x.held = held
+
+		out := r.WithContext(r.Context())
+		out.ContentLength = int64(len(data))
+		out.TransferEncoding = nil
+		out.Body = http.NoBody
+		if len(data) > 0 {
+			out.Body, _ = held.open()
+			out.GetBody = held.open
+		}
+		next.ServeHTTP(w, out)
+	})
+}
+
+// waitForRoom waits until size bytes are free, or the client is gone.
+func (p *proxy) waitForRoom(ctx context.Context, room *semaphore.Weighted, size int64) error {
+	p.metrics.Queued.Add(1)
+	defer p.metrics.Queued.Add(-1)
+	ctx, stop := watchDeparture(ctx)
+	defer stop()
+	return room.Acquire(ctx, size)
+}
+
+var (
+	errGone     = errors.New("the client left before its body ended")
+	errTooLarge = errors.New("request body too large")
+)
+
+// lingerTime is how long a refused client may go on sending.
+const lingerTime = 5 * time.Second
+
+// readBody reads the whole body. Its errors are errGone, and others whose text tells the client what was wrong.
+func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (data []byte, err error) {
+	deadline := http.NewResponseController(w).SetReadDeadline
+	defer deadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+	src := readerFunc(func(b []byte) (int, error) {
+		deadline(time.Now().Add(p.Timeout)) // each byte buys the next one its time
+		n, err := r.Body.Read(b)
+		x.bytesIn += int64(n)
+		p.metrics.BytesIn.Add(float64(n))
+		return n, err
+	})
+	if r.ContentLength >= 0 {
+		data = make([]byte, r.ContentLength)
+		_, err = io.ReadFull(src, data)
+	} else {
+		data, err = io.ReadAll(io.LimitReader(src, p.MaxBodyBytes+1))
+	}
+	var opErr *net.OpError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("request body stalled: no byte for %gs (timeout_secs)", p.Timeout.Seconds())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr):
+		return nil, errGone
+	case err != nil:
+		return nil, errors.New("request body is malformed: its chunked encoding is broken")
+	case int64(len(data)) > p.MaxBodyBytes:
+		return nil, errTooLarge
+	}
+	return data, nil
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+
+// refuseBody answers a request whose body was not read to its end, and gives up its connection. A client that is still
+// sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so what it sends is
+// thrown away for a while.
+func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, reason error) {
+	w.Header().Set("Connection", "close")
+	if reason != errTooLarge || r.Header.Get("Expect") != "" {
+		p.refuse(w, x, http.StatusBadRequest, reason.Error())
+		return
+	}
+	control := http.NewResponseController(w)
+	control.EnableFullDuplex()
+	p.refuse(w, x, http.StatusBadRequest, fmt.Sprintf("%v: the limit is %d bytes (max_body_bytes)", reason, p.MaxBodyBytes))
+	control.Flush()
+	control.SetReadDeadline(time.Now().Add(lingerTime))
+	io.Copy(io.Discard, r.Body)
+}

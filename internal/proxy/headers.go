@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/target"
+)
+
+// Rule adds a header, or a token to a header, of every request.
+type Rule struct {
+	Name  string // canonical form is not needed
+	Value string
+	Add   bool // append Value's tokens to the header's list; otherwise replace the header
+}
+
+// rewrite turns the client's request into the upstream's. ReverseProxy has removed the hop-by-hop headers by now.
+func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
+	pr.Out.URL = exchangeFrom(pr.In.Context()).upstreamURL
+	pr.Out.Host = pr.Out.URL.Host
+	pr.Out.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
+	h := pr.Out.Header
+	h.Del("Te")     // ReverseProxy puts it back
+	h.Del("Expect") // answered here
+	for name := range h {
+		if isLocal(name) {
+			delete(h, name)
+		}
+	}
+	for _, name := range []string{"Authorization", "X-Api-Key"} {
+		if values, ok := pr.In.Header[name]; ok {
+			h[name] = values // even if the client named it in Connection
+		}
+	}
+	for _, rule := range p.Rules {
+		rule.apply(h)
+	}
+}
+
+// isLocal reports whether a header, by its canonical name, speaks of the tailnet and stays there (contract row 1.5).
+func isLocal(name string) bool {
+	return name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Tailscale-")
+}
+
+// apply carries out one rule (contract rows 1.7 and 1.8).
+func (r Rule) apply(h http.Header) {
+	name := textproto.CanonicalMIMEHeaderKey(r.Name)
+	if !r.Add {
+		h[name] = []string{r.Value}
+		return
+	}
+	present := map[string]bool{}
+	for _, line := range h[name] {
+		for token := range tokens(line) {
+			present[token] = true
+		}
+	}
+	var missing []string
+	for token := range tokens(r.Value) {
+		if !present[token] {
+			present[token] = true
+			missing = append(missing, token)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	added := strings.Join(missing, ",")
+	lines := h[name]
+	if len(lines) == 0 {
+		h[name] = []string{added}
+		return
+	}
+	lines = slices.Clone(lines)
+	last := &lines[len(lines)-1]
+	if head := textproto.TrimString(*last); head != "" && !strings.HasSuffix(head, ",") {
+		*last += ","
+	}
+	*last += added
+	h[name] = lines
+}
+
+// tokens yields the elements of a comma-separated list (RFC 9110 section 5.6.1), without the empty ones.
+func tokens(line string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for token := range strings.SplitSeq(line, ",") {
+			if token = textproto.TrimString(token); token != "" && !yield(token) {
+				return
+			}
+		}
+	}
+}
+
+// locate finds the request's URL at the upstream, or refuses: CONNECT asks for a tunnel, which this is not, and a target
+// without a path has no place upstream (contract rows 1.1 and 1.2).
+func (p *proxy) locate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeFrom(r.Context())
+		if r.Method == http.MethodConnect {
+			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+			p.refuse(w, x, http.StatusMethodNotAllowed, "CONNECT is not supported: this is no forward proxy")
+			return
+		}
+		url, err := target.Join(p.Upstream, r.RequestURI, r.URL)
+		if err != nil {
+			p.refuse(w, x, http.StatusBadRequest, err.Error())
+			return
+		}
+		x.upstreamURL = url
+		// Upgrades are never tunnelled; gone before ReverseProxy looks, it has nothing to put back (contract row 1.4).
+		r.Header.Del("Upgrade")
+		next.ServeHTTP(w, r)
+	})
+}

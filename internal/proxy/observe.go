@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+)
+
+// observe gives the request its id and, when everything inside is over, its count and its log line. An aborted stream
+// leaves the handlers by panic(http.ErrAbortHandler), which is why all of this happens in a defer and nothing recovers.
+func (p *proxy) observe(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := newExchange(r)
+		rec := &recorder{ResponseWriter: w, x: x, metrics: p.metrics, draining: p.Draining}
+		defer func() {
+			outcome := x.outcome()
+			if x.status == 0 { // nothing was written
+				rec.decide(abortedStatus(outcome))
+			}
+			if x.streaming {
+				p.metrics.StreamEnded(outcome, time.Since(x.start))
+			}
+			x.log(p.Logger, outcome)
+		}()
+		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		x.finished = true
+	})
+}
+
+// abortedStatus is what an exchange without any answer counts as: 499 in the tradition of nginx, or 503 when it was
+// the drain's deadline that ended it.
+func abortedStatus(outcome metrics.Outcome) int {
+	if outcome == metrics.Drained {
+		return http.StatusServiceUnavailable
+	}
+	return 499
+}
+
+// recorder notes what is written to the client.
+type recorder struct {
+	http.ResponseWriter
+	x        *exchange
+	metrics  *metrics.Metrics
+	draining func() bool
+}
+
+// Unwrap lets http.ResponseController find flushing and deadlines.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader passes informational responses on and decides the status at the first other one.
+func (w *recorder) WriteHeader(code int) {
+	if code >= 100 && code < 200 {
+		if w.x.request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+			w.ResponseWriter.WriteHeader(code)
+		}
+		return
+	}
+	h := w.Header()
+	h.Set("X-Proxy-Request-Id", w.x.id)
+	if _, ok := h["Content-Type"]; !ok {
+		h["Content-Type"] = nil // net/http would guess one
+	}
+	if w.draining() {
+		h.Set("Connection", "close") // so that the client's next request opens a connection, to our successor
+	}
+	w.decide(code)
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// decide counts the request under its status, before the client can see it.
+func (w *recorder) decide(code int) {
+	if w.x.status == 0 {
+		w.x.status, w.x.headersTime = code, time.Since(w.x.start)
+		w.metrics.Headers(w.x.request.Method, code, w.x.headersTime)
+	}
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.x.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
+	if w.x.bytesOut == 0 && len(p) > 0 {
+		w.metrics.FirstByte(time.Since(w.x.start))
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.x.bytesOut += int64(n)
+	w.metrics.BytesOut.Add(float64(n))
+	return n, err
+}

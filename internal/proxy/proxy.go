@@ -1,0 +1,82 @@
+// Package proxy forwards Anthropic API requests and adds one token to one header.
+//
+// A request passes, from the outside in:
+//
+//	observe   gives it an id; counts and logs it when its last byte is out
+//	locate    finds its URL at the upstream, path and query as received
+//	hold      reads its body into memory, within a budget shared by all
+//	limit     waits for one of MaxConnections slots
+//	rewrite   applies the header rules
+//	upstream  makes up to three attempts (package upstream)
+//	receive   notes what came back, and lets go of the body
+//
+// Each is a file or a function of that name. The response is copied and flushed chunk by chunk by
+// httputil.ReverseProxy, the hinge in the middle. A response that cannot be completed is aborted by
+// panic(http.ErrAbortHandler): the connection closes without a final chunk, so that no client takes half an answer for
+// a whole one. Nothing here recovers that panic, and everything that must happen at the end happens in a defer.
+package proxy
+
+import (
+	"io"
+	"log"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
+)
+
+// Options are the proxy's settings. All are required, but Rules may be empty and Draining nil.
+type Options struct {
+	Upstream         *url.URL      // scheme, host and an optional path prefix
+	Timeout          time.Duration // for an attempt's response headers, for silence on a response, for silence of a client that sends its body
+	Retries          int           // further attempts after a timeout
+	MaxConnections   int           // requests proxied at once
+	MaxBodyBytes     int64         // per request, inclusive
+	MaxBufferedBytes int64         // for all bodies together; at least MaxBodyBytes
+	Rules            []Rule
+	Logger           *slog.Logger
+	Draining         func() bool // whether responses should ask clients to leave the connection
+}
+
+type proxy struct {
+	Options
+	metrics *metrics.Metrics
+}
+
+// New returns the handler for everything that is to be forwarded.
+func New(opts Options, m *metrics.Metrics) http.Handler {
+	p := &proxy{Options: opts, metrics: m}
+	if p.Draining == nil {
+		p.Draining = func() bool { return false }
+	}
+	forward := &httputil.ReverseProxy{
+		Rewrite: p.rewrite,
+		Transport: upstream.New(upstream.Options{
+			HeaderTimeout: p.Timeout,
+			IdleTimeout:   p.Timeout,
+			Retries:       p.Retries,
+			MaxIdleConns:  p.MaxConnections,
+			OnAttempt:     p.attempted,
+		}),
+		ModifyResponse: p.receive,
+		ErrorHandler:   p.fail,
+		FlushInterval:  -1,                         // every chunk at once, whatever its content type
+		ErrorLog:       log.New(io.Discard, "", 0), // it quotes upstream bytes; the exchange notes the error itself
+		BufferPool:     &bufferPool{sync.Pool{New: newBuffer}},
+	}
+	return p.observe(p.locate(p.hold(p.limit(forward))))
+}
+
+// bufferPool lends the buffers that responses are copied through: an event of a Claude stream has some hundred bytes.
+type bufferPool struct{ pool sync.Pool }
+
+const bufferSize = 16 << 10
+
+func newBuffer() any               { return new([bufferSize]byte) }
+func (b *bufferPool) Get() []byte  { return b.pool.Get().(*[bufferSize]byte)[:] }
+func (b *bufferPool) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

@@ -1,0 +1,34 @@
+package server
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// Counts are the numbers that /health shows.
+type Counts struct {
+	RequestsServed int64
+	ErrorsTotal    int64
+	InFlight       int64
+}
+
+// health answers GET /health: 200 while serving, 503 while draining (contract section 5). It needs nothing but the
+// listener.
+func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
+	counts := s.opts.Health()
+	body := struct {
+		Status         string `json:"status"`
+		UptimeSeconds  int64  `json:"uptime_seconds"`
+		RequestsServed int64  `json:"requests_served"`
+		ErrorsTotal    int64  `json:"errors_total"`
+		InFlight       int64  `json:"in_flight"`
+	}{"healthy", int64(time.Since(s.started).Seconds()), counts.RequestsServed, counts.ErrorsTotal, counts.InFlight}
+	status := http.StatusOK
+	if s.Draining() {
+		body.Status, status = "draining", http.StatusServiceUnavailable
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,26 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/target"
+)
+
+// routes looks at the raw path. An http.ServeMux would clean paths first and answer //v1/messages with a redirect.
+func (s *Server) routes() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		own := map[string]http.Handler{"/health": http.HandlerFunc(s.health), "/metrics": s.opts.Metrics}[target.Path(r.RequestURI)]
+		if own == nil {
+			s.opts.Proxy.ServeHTTP(w, r)
+			return
+		}
+		if s.Draining() {
+			w.Header().Set("Connection", "close")
+		}
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			w.Header().Set("Allow", "GET, HEAD")
+			own = s.opts.NotAllowed
+		}
+		own.ServeHTTP(w, r)
+	})
+}

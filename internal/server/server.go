@@ -1,0 +1,133 @@
+// Package server owns the listener, the two paths that are not proxied, and the life of the process from bound to
+// drained. It knows nothing of proxying.
+//
+// The states follow each other once: starting, running, draining, stopped. Running means that the listener is bound;
+// nothing else is waited for. Draining begins when the context of Serve ends:
+//
+//  1. The listener closes, /health answers 503. Connections already open go on being served, since their clients may
+//     be about to send a request; each response asks them to leave (Connection: close).
+//  2. When no request runs and no connection has been used for a moment, or as soon as there is none, the server stops.
+//  3. At the deadline the remaining requests' contexts end, with Options.AbortCause, and their connections are closed.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// Contract section 4. net/http adds 4 KiB of its own to the header limit.
+	maxHeaderBytes    = 64 << 10
+	readHeaderTimeout = 10 * time.Second
+	// idleTimeout closes client connections that nobody uses. Clients close theirs much earlier, so the request that
+	// arrives just as we close does not happen in practice.
+	idleTimeout = 10 * time.Minute
+)
+
+// Options are the server's settings; all but ConnContext are required.
+type Options struct {
+	Proxy       http.Handler  // everything but /health and /metrics
+	Metrics     http.Handler  // GET /metrics
+	Health      func() Counts // numbers for GET /health
+	NotAllowed  http.Handler  // answers other methods on these two; Allow is set
+	Drain       time.Duration // how long running requests may go on after the context of Serve ends
+	AbortCause  error         // the cause of the request contexts' end at that deadline
+	Logger      *slog.Logger
+	ConnContext func(context.Context, net.Conn) context.Context
+}
+
+// Server is a listener and what is served on it.
+type Server struct {
+	opts     Options
+	http     *http.Server
+	started  time.Time
+	draining atomic.Bool
+	conns    conns
+	abort    context.CancelCauseFunc
+}
+
+// New returns a server that does not listen yet.
+func New(opts Options) *Server {
+	s := &Server{opts: opts, started: time.Now(), conns: newConns()}
+	base, abort := context.WithCancelCause(context.Background())
+	s.abort = abort
+	s.http = &http.Server{
+		Handler:                      s.routes(),
+		MaxHeaderBytes:               maxHeaderBytes,
+		ReadHeaderTimeout:            readHeaderTimeout,
+		IdleTimeout:                  idleTimeout,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
+		BaseContext:                  func(net.Listener) context.Context { return base },
+		ConnContext:                  opts.ConnContext,
+		ConnState:                    s.conns.changed,
+		ErrorLog:                     slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+// Draining reports whether the server has begun to drain.
+func (s *Server) Draining() bool { return s.draining.Load() }
+
+// Serve listens on addr and serves until ctx ends; then it drains and returns nil. It returns an error if it cannot
+// listen, or if the listener breaks.
+func (s *Server) Serve(ctx context.Context, addr string) error {
+	s.state("starting")
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- s.http.Serve(listener) }()
+	s.state("running", "addr", listener.Addr().String())
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	aborted := s.drain(listener)
+	s.state("stopped", "aborted", aborted)
+	return nil
+}
+
+// state logs a state of the server's life, each once.
+func (s *Server) state(name string, attrs ...any) {
+	s.opts.Logger.Info(name, append([]any{"state", name}, attrs...)...)
+}
+
+// drain returns how many requests it had to abort.
+func (s *Server) drain(listener net.Listener) (aborted int) {
+	s.draining.Store(true)
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds())
+	listener.Close()
+	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
+	defer cancel()
+	for s.conns.settle(deadline) {
+		// Only unused connections are left. Shutdown closes them, and waits if a request has come after all.
+		patience, cancel := context.WithTimeout(deadline, lingerTime)
+		err := s.http.Shutdown(patience)
+		cancel()
+		if err == nil || s.conns.active() == 0 { // what is left then is connections that never carried a request
+			s.http.Close()
+			return 0
+		}
+	}
+	aborted = s.conns.active()
+	s.abort(s.opts.AbortCause)
+	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
+	grace, cancel := context.WithTimeout(context.Background(), abortGrace)
+	defer cancel()
+	if err := s.http.Shutdown(grace); errors.Is(err, context.DeadlineExceeded) {
+		s.http.Close()
+		s.conns.wait(abortGrace)
+	}
+	return aborted
+}
+
+// abortGrace is how long aborted handlers may take to note their end.
+const abortGrace = 2 * time.Second

@@ -1,0 +1,126 @@
+package upstream
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Kind says what became of an attempt that brought no response.
+type Kind string
+
+const (
+	// Timeout: nothing came in time. The upstream may or may not have run the request. Retried.
+	Timeout Kind = "timeout"
+	// Connection: the upstream could not be reached or broke off. Never retried.
+	Connection Kind = "connection"
+)
+
+var (
+	// ErrHeaderTimeout ends an attempt whose response headers did not come within Options.HeaderTimeout.
+	ErrHeaderTimeout = errors.New("no response headers in time")
+	// ErrIdleTimeout ends a response body on which the upstream was silent for Options.IdleTimeout.
+	ErrIdleTimeout = errors.New("the upstream fell silent")
+
+	errUnasked101 = errors.New("101 without an upgrade request")
+)
+
+// Error is a request that got no response.
+type Error struct {
+	Kind     Kind
+	Reason   string        // in our own words: it never quotes what the upstream sent
+	Limit    time.Duration // the time limit that was hit, if Kind is Timeout
+	Attempts int           // how many attempts were made
+	Err      error         // the cause; its text may quote the upstream, so it is for errors.Is, not for printing
+}
+
+// Error returns a text that is safe to log and to show to the client.
+func (e *Error) Error() string {
+	if e.Kind == Timeout {
+		return fmt.Sprintf("upstream timeout after %gs (%d attempts): %s", e.Limit.Seconds(), e.Attempts, e.Reason)
+	}
+	return "upstream connection failed: " + e.Reason
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// classify says what an attempt's error means for the contract (rows 2.1 to 2.6).
+func classify(err error, headerTimeout time.Duration) *Error {
+	var opErr *net.OpError
+	var dnsErr *net.DNSError
+	isOp := errors.As(err, &opErr)
+	switch {
+	case errors.Is(err, ErrHeaderTimeout):
+		return &Error{Kind: Timeout, Reason: "no response headers", Limit: headerTimeout, Err: err}
+	case errors.As(err, &dnsErr):
+		return &Error{Kind: Connection, Reason: "cannot resolve the upstream's name", Err: err}
+	case isDeadPeer(err):
+		return &Error{Kind: Timeout, Reason: "the connection died", Limit: deadPeerAfter, Err: err}
+	case isOp && opErr.Timeout():
+		return &Error{Kind: Timeout, Reason: "cannot connect", Limit: connectTimeout, Err: err}
+	}
+	return &Error{Kind: Connection, Reason: reason(err), Err: err}
+}
+
+// isDeadPeer reports whether an established connection was given up because its peer no longer answers: HTTP/2 PING
+// (net/http has no type for that error; a test notices if its text changes) or TCP's own probes, which report the last
+// ICMP error if there was one.
+func isDeadPeer(err error) bool {
+	if strings.Contains(err.Error(), "http2: client connection lost") {
+		return true
+	}
+	var opErr *net.OpError
+	if !errors.As(err, &opErr) || (opErr.Op != "read" && opErr.Op != "write") {
+		return false
+	}
+	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
+}
+
+// reason describes a connection error without quoting bytes that came from the network.
+func reason(err error) string {
+	var (
+		opErr   *net.OpError
+		certErr *tls.CertificateVerificationError
+		record  tls.RecordHeaderError
+		proxy   *url.Error
+	)
+	text := err.Error()
+	switch {
+	case errors.As(err, &opErr) && opErr.Op == "proxyconnect", errors.As(err, &proxy):
+		return "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "connection reset"
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return "no route to the upstream"
+	case errors.As(err, &certErr):
+		return "TLS: the upstream's certificate is not trusted"
+	case opErr != nil && (opErr.Op == "remote error" || opErr.Op == "local error"): // crypto/tls's alerts
+		return "TLS: the handshake failed"
+	case errors.As(err, &record), strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return "TLS: the upstream does not speak TLS on this port"
+	case errors.Is(err, errUnasked101):
+		return "the upstream switched protocols unasked"
+	case errors.Is(err, errNotResendable):
+		return errNotResendable.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(text, "server closed idle connection"):
+		return "the upstream closed the connection before the response headers"
+	case strings.Contains(text, "malformed"), strings.Contains(text, "transport connection broken"):
+		return "the answer was not valid HTTP"
+	case strings.HasPrefix(text, "stream error:"):
+		return "the upstream reset the HTTP/2 stream"
+	case strings.Contains(text, "GOAWAY"):
+		return "the upstream closed the HTTP/2 connection"
+	case opErr != nil && opErr.Op == "dial":
+		return "cannot connect"
+	}
+	return "no usable response"
+}

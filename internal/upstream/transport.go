@@ -1,0 +1,61 @@
+package upstream
+
+import (
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	connectTimeout  = 5 * time.Second  // contract row 2.1
+	idleConnTimeout = 90 * time.Second // contract row 2.9
+
+	// deadPeerAfter is how long a connection may leave a sign of life unanswered (contract row 2.5 allows 60 s): TCP
+	// probes from 15 s of silence on, three of them, 10 s apart, or unacknowledged data for that long; over HTTP/2 a
+	// PING after 30 s of silence, answered within 15 s.
+	deadPeerAfter = 45 * time.Second
+	pingAfter     = 30 * time.Second
+	pingTimeout   = deadPeerAfter - pingAfter
+
+	// streamWindow is what one HTTP/2 stream may send ahead of a slow client. net/http's 4 MiB times a thousand slow
+	// clients would be the memory of the whole node.
+	streamWindow = 256 << 10
+)
+
+// transport is http.Transport with the settings this proxy needs.
+type transport struct {
+	http           *http.Transport
+	protocolResets atomic.Int64
+}
+
+func newTransport(opts Options) *transport {
+	dialer := &net.Dialer{
+		Timeout:         connectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
+		ControlContext:  limitUnacknowledged,
+	}
+	t := &transport{http: &http.Transport{
+		Proxy:       http.ProxyFromEnvironment,
+		DialContext: dialer.DialContext,
+		Protocols:   new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout:           pingAfter,
+			PingTimeout:               pingTimeout,
+			MaxReceiveBufferPerStream: streamWindow,
+		},
+		// A hanging handshake is the attempt's timeout; this only ends the dial that is left over.
+		TLSHandshakeTimeout: opts.HeaderTimeout,
+		DisableCompression:  true, // else Accept-Encoding is invented and the answer decoded (contract rows 1.5, 1.14)
+		MaxIdleConnsPerHost: opts.MaxIdleConns,
+		IdleConnTimeout:     idleConnTimeout,
+	}}
+	t.http.Protocols.SetHTTP1(true)
+	t.http.Protocols.SetHTTP2(true)
+	t.http.HTTP2.CountError = func(what string) {
+		if what == "recv_rststream_PROTOCOL_ERROR" {
+			t.protocolResets.Add(1)
+		}
+	}
+	return t
+}

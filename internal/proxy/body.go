@@ -26,7 +26,7 @@ func (p *proxy) hold(next http.Handler) http.Handler {
 			return
 		}
 		if r.ContentLength > p.MaxBodyBytes {
-			p.refuseBody(w, r, x, errTooLarge)
+			p.refuseBody(w, r, x, tooLarge(p.MaxBodyBytes))
 			return
 		}
 		size := r.ContentLength
@@ -74,10 +74,15 @@ func (p *proxy) waitForRoom(ctx context.Context, room *semaphore.Weighted, size 
 	return room.Acquire(ctx, size)
 }
 
-var (
-	errGone     = errors.New("the client left before its body ended")
-	errTooLarge = errors.New("request body too large")
-)
+// errGone means that the client's connection ended before its body did.
+var errGone = errors.New("the client left")
+
+// tooLarge is the limit that a body exceeds.
+type tooLarge int64
+
+func (limit tooLarge) Error() string {
+	return fmt.Sprintf("request body too large: the limit is %d bytes (max_body_bytes)", limit)
+}
 
 // lingerTime is how long a refused client may go on sending.
 const lingerTime = 5 * time.Second
@@ -108,7 +113,7 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 	case err != nil:
 		return nil, errors.New("request body is malformed: its chunked encoding is broken")
 	case int64(len(data)) > p.MaxBodyBytes:
-		return nil, errTooLarge
+		return nil, tooLarge(p.MaxBodyBytes)
 	}
 	return data, nil
 }
@@ -122,13 +127,12 @@ func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
 // thrown away for a while.
 func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, reason error) {
 	w.Header().Set("Connection", "close")
-	if reason != errTooLarge || r.Header.Get("Expect") != "" {
-		p.refuse(w, x, http.StatusBadRequest, reason.Error())
+	control := http.NewResponseController(w)
+	control.EnableFullDuplex() // answer now, not after the rest of the body
+	p.refuse(w, x, http.StatusBadRequest, reason.Error())
+	if _, is := reason.(tooLarge); !is || r.Header.Get("Expect") != "" {
 		return
 	}
-	control := http.NewResponseController(w)
-	control.EnableFullDuplex()
-	p.refuse(w, x, http.StatusBadRequest, fmt.Sprintf("%v: the limit is %d bytes (max_body_bytes)", reason, p.MaxBodyBytes))
 	control.Flush()
 	control.SetReadDeadline(time.Now().Add(lingerTime))
 	io.Copy(io.Discard, r.Body)

@@ -1,0 +1,162 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func request(ctx context.Context) *http.Request {
+	r, err := http.NewRequestWithContext(ctx, "POST", "http://upstream/v1/messages", strings.NewReader("body"))
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// answer is a response whose body is fed by the test; it breaks off when the attempt's context ends.
+func answer(r *http.Request) (*http.Response, *io.PipeWriter) {
+	pr, pw := io.Pipe()
+	context.AfterFunc(r.Context(), func() { pw.CloseWithError(context.Cause(r.Context())) })
+	return &http.Response{StatusCode: 200, Body: pr, Header: http.Header{}}, pw
+}
+
+// Rows 2.2 and 2.4: the limit covers the attempt from its start to the response headers.
+func TestHeaderTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		a := &attempt{headerTimeout: 60 * time.Second, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}
+		_, err := a.RoundTrip(request(t.Context()))
+		var failed *Error
+		assert.Assert(t, errors.As(err, &failed))
+		assert.Equal(t, failed.Kind, Timeout)
+		assert.ErrorIs(t, err, ErrHeaderTimeout)
+		assert.Equal(t, time.Since(start), 60*time.Second)
+		failed.Attempts = 3
+		assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
+	})
+}
+
+// Row 3.2: once the headers are there, a stream that keeps sending lives for hours; its context ends with its body.
+func TestLongStreamIsNeverCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ctx context.Context
+		var feed *io.PipeWriter
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			ctx = r.Context()
+			resp, pw := answer(r)
+			feed = pw
+			return resp, nil
+		})}
+		resp, err := a.RoundTrip(request(t.Context()))
+		assert.NilError(t, err)
+		go func() {
+			for range 12 * 60 * 2 { // 12 hours
+				time.Sleep(30 * time.Second)
+				feed.Write([]byte("event\n\n"))
+			}
+			feed.Close()
+		}()
+		start := time.Now()
+		got, err := io.ReadAll(resp.Body)
+		assert.NilError(t, err)
+		assert.Equal(t, len(got), 12*60*2*len("event\n\n"))
+		assert.Assert(t, time.Since(start) >= 12*time.Hour)
+		assert.NilError(t, ctx.Err())
+		resp.Body.Close()
+		assert.ErrorIs(t, ctx.Err(), context.Canceled)
+	})
+}
+
+// Row 3.3: silence for the idle timeout aborts the response, counted anew from each read.
+func TestSilenceAborts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var feed *io.PipeWriter
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			resp, pw := answer(r)
+			feed = pw
+			return resp, nil
+		})}
+		resp, err := a.RoundTrip(request(t.Context()))
+		assert.NilError(t, err)
+		go func() {
+			time.Sleep(59 * time.Second)
+			feed.Write([]byte("late but alive"))
+		}()
+		buf := make([]byte, 100)
+		_, err = resp.Body.Read(buf)
+		assert.NilError(t, err)
+		start := time.Now()
+		_, err = resp.Body.Read(buf)
+		assert.ErrorIs(t, err, ErrIdleTimeout)
+		assert.Equal(t, time.Since(start), time.Minute)
+		resp.Body.Close()
+	})
+}
+
+// Row 3.3: a client that reads slowly is no silence, however long the upstream's bytes wait.
+func TestSlowReaderIsNoSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("abc")), Header: http.Header{}}, nil
+		})}
+		resp, err := a.RoundTrip(request(t.Context()))
+		assert.NilError(t, err)
+		one := make([]byte, 1)
+		for range 3 {
+			time.Sleep(time.Hour)
+			_, err := resp.Body.Read(one)
+			assert.NilError(t, err)
+		}
+		resp.Body.Close()
+	})
+}
+
+// Row 2.8: the client's departure ends the attempt with the request context's own cause.
+func TestDepartureEndsTheAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := errors.New("left")
+		ctx, leave := context.WithCancelCause(t.Context())
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-r.Context().Done()
+			return nil, r.Context().Err()
+		})}
+		time.AfterFunc(time.Second, func() { leave(left) })
+		start := time.Now()
+		_, err := a.RoundTrip(request(ctx))
+		assert.Equal(t, err, left)
+		assert.Equal(t, time.Since(start), time.Second)
+	})
+}
+
+// Row 1.4: an unsolicited 101 is a connection error, and its body is closed.
+func TestUnaskedSwitchingProtocols(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var feed *io.PipeWriter
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			resp, pw := answer(r)
+			resp.StatusCode, feed = 101, pw
+			return resp, nil
+		})}
+		_, err := a.RoundTrip(request(t.Context()))
+		var failed *Error
+		assert.Assert(t, errors.As(err, &failed))
+		assert.Equal(t, failed.Kind, Connection)
+		_, err = feed.Write([]byte("x"))
+		assert.ErrorIs(t, err, io.ErrClosedPipe)
+	})
+}

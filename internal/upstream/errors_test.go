@@ -1,0 +1,110 @@
+package upstream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// Rows 2.1, 2.5 and 2.6: what each error means. The texts are net/http's own, wrapped as it wraps them.
+func TestClassify(t *testing.T) {
+	op := func(op string, err error) error { return &net.OpError{Op: op, Net: "tcp", Err: err} }
+	for _, tc := range []struct {
+		err    error
+		kind   Kind
+		reason string
+	}{
+		{ErrHeaderTimeout, Timeout, "no response headers"},
+		{op("dial", os.ErrDeadlineExceeded), Timeout, "cannot connect"},
+		{op("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)), Connection, "connection refused"},
+		{op("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH)), Connection, "no route to the upstream"},
+		{op("dial", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}), Connection, "cannot resolve the upstream's name"},
+		{op("dial", &net.DNSError{Err: "timeout", Name: "x", IsTimeout: true}), Connection, "cannot resolve the upstream's name"},
+		{op("read", os.NewSyscallError("read", syscall.ETIMEDOUT)), Timeout, "the connection died"},
+		{op("write", os.NewSyscallError("write", syscall.EHOSTUNREACH)), Timeout, "the connection died"},
+		{op("read", os.NewSyscallError("read", syscall.ECONNRESET)), Connection, "connection reset"},
+		{op("proxyconnect", op("dial", syscall.ECONNREFUSED)), Connection, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
+		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF), Connection, "the upstream closed the connection before the response headers"},
+		{errors.New(`malformed HTTP response "SECRET"`), Connection, "the answer was not valid HTTP"},
+		{errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), Connection, "the upstream reset the HTTP/2 stream"},
+		{errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="SECRET"`), Connection, "the upstream closed the HTTP/2 connection"},
+		{errNotResendable, Connection, errNotResendable.Error()},
+		{errors.New("SECRET"), Connection, "no usable response"},
+	} {
+		got := classify(tc.err, time.Minute)
+		assert.Equal(t, got.Kind, tc.kind, "%v", tc.err)
+		assert.Equal(t, got.Reason, tc.reason, "%v", tc.err)
+		assert.Assert(t, !strings.Contains(got.Error(), "SECRET"), "%v", got)
+		assert.ErrorIs(t, got, tc.err)
+	}
+}
+
+// Row 2.6: the same over real sockets, as net/http reports it today.
+func TestClassifyRealErrors(t *testing.T) {
+	quiet := log.New(io.Discard, "", 0)
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	untrusted.Config.ErrorLog = quiet
+	untrusted.StartTLS()
+	defer untrusted.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	closed.Close()
+
+	speak := func(text string) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		assert.NilError(t, err)
+		t.Cleanup(func() { l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				http.ReadRequest(bufio.NewReader(c))
+				io.WriteString(c, text)
+				c.Close()
+			}
+		}()
+		return "http://" + l.Addr().String()
+	}
+
+	rt := New(Options{HeaderTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, Retries: 2})
+	for _, tc := range []struct{ url, reason string }{
+		{"http://" + closed.Addr().String(), "connection refused"},
+		{untrusted.URL, "TLS: the upstream's certificate is not trusted"},
+		{strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the upstream does not speak TLS on this port"},
+		{"http://name.invalid", "cannot resolve the upstream's name"},
+		{speak(""), "the upstream closed the connection before the response headers"},
+		{speak("SECRET greetings\r\n\r\n"), "the answer was not valid HTTP"},
+		{speak("HTTP/1.1 200 OK\r\nSECRET header\r\n\r\n"), "the answer was not valid HTTP"},
+		{speak("HTTP/1.1 200 OK\r\nContent-Length: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
+		{speak("HTTP/1.1 200 OK\r\nTransfer-Encoding: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
+		{speak("HTTP/1.1 200 OK\r\n"), "the upstream closed the connection before the response headers"},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		r, err := http.NewRequestWithContext(ctx, "POST", tc.url, nil)
+		assert.NilError(t, err)
+		_, err = rt.RoundTrip(r)
+		var failed *Error
+		assert.Assert(t, errors.As(err, &failed), "%s: %v", tc.url, err)
+		assert.Equal(t, failed.Kind, Connection, "%s: %v", tc.url, failed.Err)
+		assert.Equal(t, failed.Reason, tc.reason, "%s: %v", tc.url, failed.Err)
+		assert.Equal(t, failed.Attempts, 1)
+		cancel()
+	}
+}

@@ -29,7 +29,10 @@ func Raw(requestURI string) (raw string, ok bool) {
 		}
 		return "", true
 	}
-	return rest, strings.HasPrefix(rest, "/")
+	if strings.HasPrefix(rest, "/") {
+		return rest, true
+	}
+	return "", false
 }
 
 // Path returns the path of a request target as it stands in the request line, without the query; "" where Raw finds none.

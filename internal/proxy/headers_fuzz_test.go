@@ -1,0 +1,120 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// FuzzRules sends a header section through the header rules and states what must hold for every one:
+// what is protected never changes (row 1.6), what is hop-by-hop or speaks of the tailnet never passes (rows 1.4, 1.5),
+// after "add" each token of the rule is there once more only if it was missing, the client's tokens keep their order
+// and spelling, and lines with nothing missing stay byte for byte (row 1.8); after "set" the value is the rule's (1.7).
+func FuzzRules(f *testing.F) {
+	f.Add("anthropic-beta", "a, b", "c", "oauth-2025-04-20", "authorization, x-api-key, x-a", true)
+	f.Add("anthropic-beta", "oauth-2025-04-20,a", "", "oauth-2025-04-20, b", "anthropic-beta", true)
+	f.Add("X-A", " ,, a ,", "a", "a,a,b", "", true)
+	f.Add("x-thing", "old", "older", "new", "close, te", false)
+	f.Fuzz(func(t *testing.T, name, line1, line2, value, connection string, add bool) {
+		canonical := http.CanonicalHeaderKey(name)
+		protected := canonical == "Authorization" || canonical == "X-Api-Key"
+		if name == "" || protected || isLocal(canonical) || canonical == "Connection" || canonical == "Expect" || strings.ContainsAny(name, ",; \t\r\n:") {
+			return
+		}
+		rule := Rule{Name: name, Value: value, Add: add}
+		in := http.Header{
+			canonical:           {line1, line2},
+			"Authorization":     {"Bearer one", "Bearer two"},
+			"X-Api-Key":         {"key"},
+			"Connection":        {connection},
+			"Te":                {"trailers"},
+			"Upgrade":           {"websocket"},
+			"X-Forwarded-Proto": {"https"}, "X-Forwarded-Whatever": {"x"}, "Forwarded": {"for=a"}, "X-Real-Ip": {"100.64.0.1"},
+			"Tailscale-User-Login": {"someone"},
+			"Expect":               {"100-continue"},
+		}
+		if hop := in.Values("Connection"); len(hop) != 1 || isHopByHop(canonical) {
+			return
+		}
+		out := through(t, rule, in.Clone())
+
+		if got := out["Authorization"]; !slices.Equal(got, in["Authorization"]) {
+			t.Errorf("Authorization changed: %q", got)
+		}
+		if got := out["X-Api-Key"]; !slices.Equal(got, in["X-Api-Key"]) {
+			t.Errorf("X-Api-Key changed: %q", got)
+		}
+		for k := range out {
+			if k != canonical && (isLocal(k) || isHopByHop(k) || k == "Expect") {
+				t.Errorf("%s passed", k)
+			}
+		}
+		got := out[canonical]
+		if !add {
+			if !slices.Equal(got, []string{value}) {
+				t.Errorf("set: %q, want %q", got, value)
+			}
+			return
+		}
+		before := in[canonical]
+		for listed := range tokens(connection) {
+			if http.CanonicalHeaderKey(listed) == canonical {
+				before = nil // the client asked for it to be removed
+			}
+		}
+		want := all(before)
+		for token := range tokens(value) {
+			if !slices.Contains(want, token) {
+				want = append(want, token)
+			}
+		}
+		if !slices.Equal(all(got), want) {
+			t.Errorf("add %q to %q: %q, want the tokens %q", value, before, got, want)
+		}
+		if len(want) == len(all(before)) && !slices.Equal(got, before) {
+			t.Errorf("nothing was missing, yet %q became %q", before, got)
+		}
+	})
+}
+
+func all(lines []string) (list []string) {
+	for _, line := range lines {
+		for token := range tokens(line) {
+			list = append(list, token)
+		}
+	}
+	return list
+}
+
+func isHopByHop(name string) bool {
+	return slices.Contains([]string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade"}, name)
+}
+
+// through returns the header that the upstream would get.
+func through(t *testing.T, rule Rule, header http.Header) (out http.Header) {
+	up := &url.URL{Scheme: "http", Host: "up"}
+	p := &proxy{Options: Options{Upstream: up, Rules: []Rule{rule}}}
+	forward := &httputil.ReverseProxy{Rewrite: p.rewrite, Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+		out = r.Header
+		return &http.Response{StatusCode: 204, Body: http.NoBody, Header: http.Header{}, Request: r}, nil
+	})}
+	r := httptest.NewRequest("GET", "/x", nil)
+	r.Header = header
+	x := newExchange(r)
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	p.locate(forward).ServeHTTP(httptest.NewRecorder(), r)
+	if out == nil {
+		t.Fatal("the request did not get through")
+	}
+	return out
+}
+
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -17,8 +17,8 @@ const (
 
 // parsedFlags are the command line.
 type parsedFlags struct {
-	given                             map[string]string // the settings that were given, by name
-	check, printConfig, version, help bool
+	given                                     map[string]string // the settings that were given, by name
+	check, doctor, printConfig, version, help bool
 }
 
 const usage = `Usage: anthropic-oauth-proxy [flags]
@@ -40,6 +40,7 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 	set.String("upstream", "", "`URL` to forward to")
 	set.String("log-level", "", "`level`: debug, info, warn or error (default $LOG_LEVEL, else info)")
 	set.BoolVar(&p.check, "check", false, "validate the configuration and exit")
+	set.BoolVar(&p.doctor, "doctor", false, "examine the way to the upstream, without credentials, and exit")
 	set.BoolVar(&p.printConfig, "print-config", false, "print the effective configuration as TOML and exit")
 	set.BoolVar(&p.version, "version", false, "print the version and exit")
 	err := set.Parse(args)

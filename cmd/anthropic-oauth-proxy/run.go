@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/config"
+	"github.com/basher83/anthropic-oauth-proxy/internal/doctor"
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
 	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
 	"github.com/basher83/anthropic-oauth-proxy/internal/server"
@@ -45,10 +46,21 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 	for _, warning := range cfg.Warnings {
 		logger.Warn(warning)
 	}
-	if flags.check || flags.printConfig {
-		return show(cfg, flags, stdout, stderr)
+	upstreamURL, err := url.Parse(cfg.Proxy.UpstreamURL)
+	if err != nil {
+		fmt.Fprintln(stderr, err) // not reached: Load has checked it
+		return exitUsage
 	}
-	return serve(signals, cfg, logger)
+	switch {
+	case flags.printConfig || flags.check:
+		return show(cfg, flags, stdout, stderr)
+	case flags.doctor:
+		if !doctor.Run(context.Background(), upstreamURL, stdout) {
+			return exitFailure
+		}
+		return exitOK
+	}
+	return serve(signals, cfg, upstreamURL, logger)
 }
 
 // show answers --check and --print-config.
@@ -71,16 +83,11 @@ func show(cfg config.Config, flags parsedFlags, stdout, stderr io.Writer) int {
 }
 
 // serve wires the parts and serves until the first signal, then drains; a second signal ends it at once.
-func serve(signals <-chan os.Signal, cfg config.Config, logger *slog.Logger) int {
+func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, logger *slog.Logger) int {
 	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
 	log.SetFlags(0)
 	log.SetOutput(stdlibLog{logger})
 
-	upstreamURL, err := url.Parse(cfg.Proxy.UpstreamURL)
-	if err != nil {
-		logger.Error("upstream_url", "error", err.Error()) // not reached: config has checked it
-		return exitFailure
-	}
 	registry := prometheus.NewRegistry()
 	m := metrics.New(registry, version())
 	var s *server.Server

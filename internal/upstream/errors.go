@@ -28,7 +28,8 @@ var (
 	// ErrIdleTimeout ends a response body on which the upstream was silent for Options.IdleTimeout.
 	ErrIdleTimeout = errors.New("the upstream fell silent")
 
-	errUnasked101 = errors.New("101 without an upgrade request")
+	errProxyRefused = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
+	errUnasked101   = errors.New("101 without an upgrade request")
 )
 
 // Error is a request that got no response.
@@ -107,6 +108,8 @@ func reason(err error) string {
 		return "TLS: the handshake failed"
 	case errors.As(err, &record), strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		return "TLS: the upstream does not speak TLS on this port"
+	case errors.Is(err, errProxyRefused):
+		return errProxyRefused.Error()
 	case errors.Is(err, errUnasked101):
 		return "the upstream switched protocols unasked"
 	case errors.Is(err, errNotResendable):

@@ -1,8 +1,10 @@
 package upstream
 
 import (
+	"context"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 )
@@ -52,6 +54,12 @@ func newTransport(opts Options) *transport {
 	}}
 	t.http.Protocols.SetHTTP1(true)
 	t.http.Protocols.SetHTTP2(true)
+	t.http.OnProxyConnectResponse = func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return errProxyRefused
+		}
+		return nil
+	}
 	t.http.HTTP2.CountError = func(what string) {
 		if what == "recv_rststream_PROTOCOL_ERROR" {
 			t.protocolResets.Add(1)

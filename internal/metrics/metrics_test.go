@@ -1,0 +1,86 @@
+package metrics_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
+)
+
+// Section 5: methods outside the standard set count as OTHER, so no client can grow the label set.
+func TestMethodIsBounded(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := metrics.New(reg, "v")
+	for _, method := range []string{"GET", "BREW", "get", "X" + strings.Repeat("Y", 1000)} {
+		m.Headers(method, 200, time.Second)
+	}
+	assert.NilError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP proxy_requests_total Proxied requests by status (499: the client left first) and method.
+# TYPE proxy_requests_total counter
+proxy_requests_total{method="GET",status="200"} 1
+proxy_requests_total{method="OTHER",status="200"} 3
+`), "proxy_requests_total"))
+	assert.Equal(t, m.Served(), int64(4))
+}
+
+// Section 5: names are exact, and every series with a bounded label exists from the start.
+func TestNames(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := metrics.New(reg, "v")
+	m.Headers("GET", 200, time.Second)
+	m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-5h-Utilization": {"0.5"}, "Anthropic-Ratelimit-Unified-5h-Reset": {"1700000000"}})
+	families, err := reg.Gather()
+	assert.NilError(t, err)
+	var names []string
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), "proxy_") {
+			names = append(names, f.GetName())
+		}
+	}
+	slices.Sort(names)
+	assert.DeepEqual(t, names, []string{
+		"proxy_build_info", "proxy_held_body_bytes", "proxy_ratelimit_reset_timestamp_seconds", "proxy_ratelimit_utilization_ratio",
+		"proxy_request_bytes_total", "proxy_request_duration_seconds", "proxy_requests_in_flight", "proxy_requests_queued",
+		"proxy_requests_total", "proxy_response_bytes_total", "proxy_stream_duration_seconds", "proxy_streams_total",
+		"proxy_time_to_first_byte_seconds", "proxy_upstream_errors_total", "proxy_upstream_retries_total",
+	})
+	for name, n := range map[string]int{"proxy_streams_total": 5, "proxy_upstream_errors_total": 3} {
+		got, err := testutil.GatherAndCount(reg, name)
+		assert.NilError(t, err)
+		assert.Equal(t, got, n, name)
+	}
+	problems, err := testutil.GatherAndLint(reg)
+	assert.NilError(t, err)
+	assert.Assert(t, is.Len(problems, 0))
+}
+
+// The usage windows are absent until seen, keep what was last seen, and ignore what is no number.
+func TestRateLimits(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := metrics.New(reg, "v")
+	count := func() int {
+		n, err := testutil.GatherAndCount(reg, "proxy_ratelimit_utilization_ratio", "proxy_ratelimit_reset_timestamp_seconds")
+		assert.NilError(t, err)
+		return n
+	}
+	for _, nonsense := range []string{"", "half", "NaN", "+Inf", "-1"} {
+		m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-7d-Utilization": {nonsense}})
+	}
+	assert.Equal(t, count(), 0)
+	m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-7d-Utilization": {"0.25"}})
+	m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-7d-Utilization": {"0.75"}, "Anthropic-Ratelimit-Unified-5h-Reset": {"1.7e9"}})
+	m.RateLimits(http.Header{})
+	assert.Equal(t, count(), 2)
+	assert.NilError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
+# HELP proxy_ratelimit_utilization_ratio Share of the Max plan's usage window that is used up, 1 being all, as the upstream last said.
+# TYPE proxy_ratelimit_utilization_ratio gauge
+proxy_ratelimit_utilization_ratio{window="7d"} 0.75
+`), "proxy_ratelimit_utilization_ratio"))
+}

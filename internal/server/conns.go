@@ -8,10 +8,17 @@ import (
 	"time"
 )
 
-// lingerTime is how long, in a drain, the open connections must have been unused before they are closed. A client that
-// keeps connections may send its next request on one just as it is closed, and could not know whether that request was
-// read; answered with Connection: close instead, it leaves of its own accord.
-const lingerTime = time.Second
+// linger is how long, in a drain, the open connections must have been unused before they are closed. A client that keeps
+// connections may send its next request on one just as it is closed, and could not know whether that request was read.
+// Answered with Connection: close instead, it leaves of its own accord. A drain of minutes, as in a cluster, can outwait
+// the clients: Go's close a connection that they have not used for 90 s, others sooner. A short one, at a desk, is not
+// to feel like a hang.
+func linger(drain time.Duration) time.Duration {
+	if drain >= 5*time.Minute {
+		return 100 * time.Second
+	}
+	return time.Second
+}
 
 // conns knows which connections carry a request.
 type conns struct {
@@ -52,11 +59,11 @@ func (c *conns) active() int {
 	return c.busy
 }
 
-// settle waits until there is no connection, or until none has been active for lingerTime. It returns false if ctx ends
-// first.
-func (c *conns) settle(ctx context.Context) bool {
-	linger := time.NewTimer(lingerTime)
-	defer linger.Stop()
+// settle waits until there is no connection, or until none has been active for the given time. It returns false if ctx
+// ends first.
+func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
+	timer := time.NewTimer(unused)
+	defer timer.Stop()
 	for {
 		c.mu.Lock()
 		open, busy, changes := len(c.states), c.busy, c.changes
@@ -66,8 +73,8 @@ func (c *conns) settle(ctx context.Context) bool {
 		}
 		var quiet <-chan time.Time
 		if busy == 0 {
-			linger.Reset(lingerTime)
-			quiet = linger.C
+			timer.Reset(unused)
+			quiet = timer.C
 		}
 		select {
 		case <-quiet:

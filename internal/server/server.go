@@ -6,7 +6,7 @@
 //
 //  1. The listener closes, /health answers 503. Connections already open go on being served, since their clients may
 //     be about to send a request; each response asks them to leave (Connection: close).
-//  2. When no request runs and no connection has been used for a moment, or as soon as there is none, the server stops.
+//  2. As soon as there is no connection, or none has been used for a while, the server stops.
 //  3. At the deadline the remaining requests' contexts end, with Options.AbortCause, and their connections are closed.
 package server
 
@@ -107,9 +107,9 @@ func (s *Server) drain(listener net.Listener) (aborted int) {
 	listener.Close()
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
 	defer cancel()
-	for s.conns.settle(deadline) {
+	for s.conns.settle(deadline, linger(s.opts.Drain)) {
 		// Only unused connections are left. Shutdown closes them, and waits if a request has come after all.
-		patience, cancel := context.WithTimeout(deadline, lingerTime)
+		patience, cancel := context.WithTimeout(deadline, time.Second)
 		err := s.http.Shutdown(patience)
 		cancel()
 		if err == nil || s.conns.active() == 0 { // what is left then is connections that never carried a request

@@ -78,7 +78,7 @@ func isDeadPeer(err error) bool {
 		return true
 	}
 	var opErr *net.OpError
-	if !errors.As(err, &opErr) || (opErr.Op != "read" && opErr.Op != "write") {
+	if !errors.As(err, &opErr) || opErr.Op == "dial" || opErr.Op == "proxyconnect" { // what is left: read, write, readfrom
 		return false
 	}
 	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)

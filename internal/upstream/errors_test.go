@@ -35,6 +35,7 @@ func TestClassify(t *testing.T) {
 		{op("dial", &net.DNSError{Err: "timeout", Name: "x", IsTimeout: true}), Connection, "cannot resolve the upstream's name"},
 		{op("read", os.NewSyscallError("read", syscall.ETIMEDOUT)), Timeout, "the connection died"},
 		{op("write", os.NewSyscallError("write", syscall.EHOSTUNREACH)), Timeout, "the connection died"},
+		{op("readfrom", op("write", os.NewSyscallError("write", syscall.ETIMEDOUT))), Timeout, "the connection died"},
 		{op("read", os.NewSyscallError("read", syscall.ECONNRESET)), Connection, "connection reset"},
 		{op("proxyconnect", op("dial", syscall.ECONNREFUSED)), Connection, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
 		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF), Connection, "the upstream closed the connection before the response headers"},

@@ -1,0 +1,66 @@
+# Every recipe is one command that also works when typed. `nix develop` has all the tools they call.
+
+namespace := "anthropic-oauth-proxy"
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# Serve 127.0.0.1:8080 with the built-in defaults, or with the given flags.
+run *flags:
+    go run ./cmd/anthropic-oauth-proxy {{flags}}
+
+# Run the tests.
+test:
+    go test ./...
+
+# Run the tests under the race detector.
+race:
+    go test -race ./...
+
+# Run the tests of the delivery path, real clients, rollouts, migration and monitoring (second module, slow).
+e2e:
+    cd e2e && go test ./...
+
+# Fuzz every target for the given time each.
+fuzz time="30s":
+    go test -run '^$' -fuzz FuzzJoin -fuzztime {{time}} ./internal/target
+    go test -run '^$' -fuzz FuzzRules -fuzztime {{time}} ./internal/proxy
+    go test -run '^$' -fuzz FuzzLoad -fuzztime {{time}} ./internal/config
+
+# Format, vet and lint.
+lint:
+    test -z "$(gofmt -l .)"
+    go vet ./...
+    golangci-lint run ./...
+
+# Everything a change must pass, as CI runs it.
+check:
+    bash .ci/run
+
+# Rewrite vendorHash in flake.nix after a change of go.mod.
+vendor-hash:
+    go test ./internal/packaging -run TestVendorHash -write
+
+# Show and check the flake.
+flake:
+    nix flake show
+    nix flake check
+
+# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO).
+render:
+    kubectl kustomize k8s | ko resolve --bare -f -
+
+# Follow the proxy's log in the cluster.
+logs:
+    kubectl -n {{namespace}} logs -f deployment/oauth-proxy
+
+# Show what runs in the cluster, and whether the tailnet device stands.
+status:
+    kubectl -n {{namespace}} get deployment,pod,service,networkpolicy -o wide
+    kubectl -n {{namespace}} get service oauth-proxy -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.message}{"\n"}{end}'
+
+# Restart the pod and wait; running answers finish on the old one.
+rollout:
+    kubectl -n {{namespace}} rollout restart deployment/oauth-proxy
+    kubectl -n {{namespace}} rollout status deployment/oauth-proxy

@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	"internal/proxy":    {"internal/metrics", "internal/target", "internal/upstream", "golang.org/x/sync/semaphore", "golang.org/x/sys/unix"},
 	"internal/server":   {"internal/target"},
 	"internal/target":   {},
-	"internal/upstream": {"golang.org/x/sys/unix"},
+	"internal/upstream": {"golang.org/x/net/http2", "golang.org/x/sys/unix"},
 }
 
 // Imports point one way: cmd knows all; proxy knows upstream's errors and metrics; server knows nothing of proxying.

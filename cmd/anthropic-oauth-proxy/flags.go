@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // The exit codes of contract section 6, but those of a second signal.
@@ -48,14 +49,14 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 		out.Reset()
 		out.WriteString(usage)
 		set.PrintDefaults()
-		stdout.Write(out.Bytes())
+		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --")) // as the documents write them
 		return parsedFlags{help: true}, nil
 	}
 	if err == nil && set.NArg() > 0 {
 		err = fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
 	}
 	if err != nil {
-		return parsedFlags{}, fmt.Errorf("%w; --help lists the flags", err)
+		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", strings.Replace(err.Error(), "defined: -", "defined: --", 1))
 	}
 	set.Visit(func(f *flag.Flag) {
 		switch f.Name {

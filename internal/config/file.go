@@ -57,19 +57,22 @@ func (c *Config) readFile(data []byte) (problems Problems) {
 		case apply != nil:
 			if text := apply(c, lookup(root, e.key)); text != "" {
 				report(e.key, text)
+				skip = e.key
 			}
-		case e.key == "tailscale":
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s:%d: the section [tailscale] is ignored and may be deleted", c.File, e.line))
-			skip = e.key
-		case strings.HasPrefix(e.key, "tailscale."): // dotted keys, or subsections
+		case e.key == "tailscale", strings.HasPrefix(e.key, "tailscale."), strings.HasPrefix(e.key, "tailscale["):
 			if len(c.Warnings) == 0 {
-				c.Warnings = append(c.Warnings, fmt.Sprintf("%s:%d: tailscale settings are ignored and may be deleted", c.File, e.line))
+				c.Warnings = append(c.Warnings, fmt.Sprintf("%s:%d: the section [tailscale] is ignored and may be deleted", c.File, e.line))
 			}
 		case e.key == "proxy":
 			if _, ok := root["proxy"].(map[string]any); !ok {
 				report(e.key, "must be a section, [proxy]")
 			}
-		case e.key == "headers", strings.HasPrefix(e.key, "headers["): // checked below, rule by rule
+		case e.key == "headers":
+			if _, ok := root["headers"].([]any); !ok {
+				report(e.key, "must be a list of rules: [[headers]] sections, or headers = [] for none")
+				skip = e.key
+			}
+		case strings.HasPrefix(e.key, "headers["): // checked below, rule by rule
 			if strings.Contains(e.key, ".") && !ruleKey.MatchString(e.key) {
 				report(e.key, "unknown key; a rule has name, value and mode")
 				skip = e.key
@@ -79,7 +82,7 @@ func (c *Config) readFile(data []byte) (problems Problems) {
 			skip = e.key
 		}
 	}
-	if headers, ok := root["headers"]; ok {
+	if headers, ok := root["headers"].([]any); ok {
 		c.readRules(headers, report)
 	}
 	if c.Proxy.MaxBufferedBytes < c.Proxy.MaxBodyBytes {

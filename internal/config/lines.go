@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2/unstable"
@@ -48,9 +49,15 @@ func (ix *indexer) keyValue(section string, node *unstable.Node) {
 	case unstable.InlineTable:
 		ix.inlineTable(key, value)
 	case unstable.Array:
+		line := ix.entries[len(ix.entries)-1].line // an element has no key, and so no place of its own; its first key has
 		for i, it := 0, value.Children(); it.Next(); i++ {
 			if it.Node().Kind == unstable.InlineTable {
-				ix.inlineTable(fmt.Sprintf("%s[%d]", key, i), it.Node())
+				element := fmt.Sprintf("%s[%d]", key, i)
+				if first := it.Node().Child(); first != nil && first.Valid() {
+					_, line = ix.name("", first)
+				}
+				ix.entries = append(ix.entries, entry{element, line})
+				ix.inlineTable(element, it.Node())
 			}
 		}
 	}
@@ -78,7 +85,11 @@ func (ix *indexer) name(section string, node *unstable.Node) (string, int) {
 		if line == 0 {
 			line = ix.parser.Shape(it.Node().Raw).Start.Line
 		}
-		parts = append(parts, string(it.Node().Data))
+		part := string(it.Node().Data)
+		if strings.Contains(part, ".") {
+			part = strconv.Quote(part) // "proxy.retries" is not proxy.retries
+		}
+		parts = append(parts, part)
 	}
 	return strings.Join(parts, "."), line
 }

@@ -51,6 +51,9 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	var problems Problems
 
 	c.File = cmp.Or(flags["config"], getenv("CONFIG_PATH"))
+	if name, given := flags["config"]; given && name == "" {
+		problems = append(problems, Problem{Source: "--config", Text: "must name a file"})
+	}
 	named := c.File != ""
 	data, err := os.ReadFile(cmp.Or(c.File, FileName))
 	switch {
@@ -85,7 +88,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 		set("LOG_LEVEL", v, setLogLevel)
 	}
 	if len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(max(a.Line, 1), max(b.Line, 1)) })
+		slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 		return Config{}, problems
 	}
 	c.warn()

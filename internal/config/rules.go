@@ -26,12 +26,7 @@ var reserved = map[string]string{
 const hopByHop = "it is a hop-by-hop header and never forwarded"
 
 // readRules replaces c's rules by the file's and reports what is wrong with each.
-func (c *Config) readRules(value any, report func(key, text string)) {
-	list, ok := value.([]any)
-	if !ok {
-		report("headers", `must be a list of rules: [[headers]] sections, or headers = [] for none`)
-		return
-	}
+func (c *Config) readRules(list []any, report func(key, text string)) {
 	c.Headers = []Header{}
 	for i, element := range list {
 		section := fmt.Sprintf("headers[%d]", i)

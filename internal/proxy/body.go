@@ -7,7 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -89,13 +89,16 @@ const lingerTime = 5 * time.Second
 
 // readBody reads the whole body. Its errors are errGone, and others whose text tells the client what was wrong.
 func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (data []byte, err error) {
-	deadline := http.NewResponseController(w).SetReadDeadline
-	defer deadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+	setDeadline := http.NewResponseController(w).SetReadDeadline
+	defer setDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+	stalled := false
 	src := readerFunc(func(b []byte) (int, error) {
-		deadline(time.Now().Add(p.Timeout)) // each byte buys the next one its time
+		deadline := time.Now().Add(p.Timeout) // each byte buys the next one its time
+		setDeadline(deadline)
 		n, err := r.Body.Read(b)
 		x.bytesIn += int64(n)
 		p.metrics.BytesIn.Add(float64(n))
+		stalled = err != nil && !time.Now().Before(deadline) // net/http does not always pass the deadline's own error on
 		return n, err
 	})
 	if r.ContentLength >= 0 {
@@ -104,11 +107,10 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 	} else {
 		data, err = io.ReadAll(io.LimitReader(src, p.MaxBodyBytes+1))
 	}
-	var opErr *net.OpError
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case err != nil && stalled:
 		return nil, fmt.Errorf("request body stalled: no byte for %gs (timeout_secs)", p.Timeout.Seconds())
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr):
+	case isEnd(err):
 		return nil, errGone
 	case err != nil:
 		return nil, errors.New("request body is malformed: its chunked encoding is broken")
@@ -116,6 +118,13 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 		return nil, tooLarge(p.MaxBodyBytes)
 	}
 	return data, nil
+}
+
+// isEnd reports whether a read failed because there is nobody to read from any more, and not because of what came.
+func isEnd(err error) bool {
+	var opErr *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &opErr) ||
+		err != nil && strings.Contains(err.Error(), "trailer") // all that net/http says of one that did not come to its end
 }
 
 type readerFunc func([]byte) (int, error)
@@ -130,10 +139,10 @@ func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, 
 	control := http.NewResponseController(w)
 	control.EnableFullDuplex() // answer now, not after the rest of the body
 	p.refuse(w, x, http.StatusBadRequest, reason.Error())
-	if _, is := reason.(tooLarge); !is || r.Header.Get("Expect") != "" {
-		return
+	if _, is := reason.(tooLarge); is {
+		control.Flush()
+		control.SetReadDeadline(time.Now().Add(lingerTime))
+		io.Copy(io.Discard, r.Body)
 	}
-	control.Flush()
-	control.SetReadDeadline(time.Now().Add(lingerTime))
-	io.Copy(io.Discard, r.Body)
+	control.SetReadDeadline(time.Unix(1, 0)) // net/http would wait for the rest before it closes the connection
 }

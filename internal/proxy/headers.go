@@ -45,6 +45,19 @@ func isLocal(name string) bool {
 	return name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Tailscale-")
 }
 
+// removeHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1).
+func removeHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range tokens(line) {
+			h.Del(name)
+		}
+	}
+	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
+		"Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
+		h.Del(name)
+	}
+}
+
 // apply carries out one rule (contract rows 1.7 and 1.8).
 func (r Rule) apply(h http.Header) {
 	name := textproto.CanonicalMIMEHeaderKey(r.Name)

@@ -45,9 +45,9 @@ func (b *heldBody) release() {
 
 func (b *heldBody) shrink(size int64) {
 	if spare := b.size - size; spare > 0 {
-		b.room.Release(spare)
-		b.gauge.Add(-spare)
 		b.size = size
+		b.gauge.Add(-spare) // before the room is anybody else's
+		b.room.Release(spare)
 	}
 }
 

@@ -61,6 +61,7 @@ func New(opts Options, m *metrics.Metrics) http.Handler {
 			IdleTimeout:   p.Timeout,
 			Retries:       p.Retries,
 			MaxIdleConns:  p.MaxConnections,
+			PlainHTTP:     p.Upstream.Scheme == "http",
 			OnAttempt:     p.attempted,
 		}),
 		ModifyResponse: p.receive,

@@ -59,31 +59,46 @@ func (c *conns) active() int {
 	return c.busy
 }
 
-// settle waits until there is no connection, or until none has been active for the given time. It returns false if ctx
-// ends first.
+// settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
+// returns false if ctx ends first.
 func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	timer := time.NewTimer(unused)
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
-		open, busy, changes := len(c.states), c.busy, c.changes
+		open, changes, quiet := len(c.states), c.changes, timer.C
+		if c.busy > 0 {
+			quiet = nil
+		}
 		c.mu.Unlock()
 		if open == 0 {
 			return true
 		}
-		var quiet <-chan time.Time
-		if busy == 0 {
-			timer.Reset(unused)
-			quiet = timer.C
-		}
 		select {
 		case <-quiet:
-			return true
+			if c.closeUnless(changes) {
+				return true
+			}
 		case <-changes:
 		case <-ctx.Done():
 			return false
 		}
+		timer.Reset(unused)
 	}
+}
+
+// closeUnless closes all connections unless something has changed. http.Server.Shutdown would not do: it goes on reading
+// requests from connections that are new to it, and drops them.
+func (c *conns) closeUnless(changes chan struct{}) bool {
+	c.mu.Lock() // a request that comes now waits in changed, which net/http calls before it handles the request
+	defer c.mu.Unlock()
+	if changes != c.changes {
+		return false
+	}
+	for conn := range c.states {
+		conn.Close()
+	}
+	return true
 }
 
 // wait waits until no connection carries a request, or for d.

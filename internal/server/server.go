@@ -12,7 +12,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -80,8 +79,12 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 	s.state("starting")
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err // it begins with "listen"
 	}
+	return s.serve(ctx, listener)
+}
+
+func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
 	s.state("running", "addr", listener.Addr().String())
@@ -103,29 +106,19 @@ func (s *Server) state(name string, attrs ...any) {
 // drain returns how many requests it had to abort.
 func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.draining.Store(true)
-	s.state("draining", "timeout_secs", s.opts.Drain.Seconds())
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "in_flight", s.opts.Health().InFlight, "hint", "a second signal ends it at once")
 	listener.Close()
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
 	defer cancel()
-	for s.conns.settle(deadline, linger(s.opts.Drain)) {
-		// Only unused connections are left. Shutdown closes them, and waits if a request has come after all.
-		patience, cancel := context.WithTimeout(deadline, time.Second)
-		err := s.http.Shutdown(patience)
-		cancel()
-		if err == nil || s.conns.active() == 0 { // what is left then is connections that never carried a request
-			s.http.Close()
-			return 0
-		}
+	if s.conns.settle(deadline, linger(s.opts.Drain)) {
+		return 0
 	}
 	aborted = s.conns.active()
 	s.abort(s.opts.AbortCause)
 	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
-	grace, cancel := context.WithTimeout(context.Background(), abortGrace)
-	defer cancel()
-	if err := s.http.Shutdown(grace); errors.Is(err, context.DeadlineExceeded) {
-		s.http.Close()
-		s.conns.wait(abortGrace)
-	}
+	s.conns.wait(abortGrace)
+	s.http.Close()
+	s.conns.wait(abortGrace)
 	return aborted
 }
 

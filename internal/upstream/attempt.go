@@ -25,9 +25,12 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
 		err = ErrHeaderTimeout
 	}
-	if err == nil && resp.StatusCode == http.StatusSwitchingProtocols {
-		resp.Body.Close() // nobody asked: Upgrade is never forwarded (contract row 1.4)
-		err = errUnasked101
+	if err == nil && resp.StatusCode < 200 {
+		resp.Body.Close()
+		err = errBadStatus
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			err = errUnasked101 // Upgrade is never forwarded (contract row 1.4)
+		}
 	}
 	if err != nil {
 		timedOut := context.Cause(ctx) == ErrHeaderTimeout

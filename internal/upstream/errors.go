@@ -30,6 +30,7 @@ var (
 
 	errProxyRefused = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
 	errUnasked101   = errors.New("101 without an upgrade request")
+	errBadStatus    = errors.New("malformed status code")
 )
 
 // Error is a request that got no response.
@@ -60,11 +61,11 @@ func classify(err error, headerTimeout time.Duration) *Error {
 	switch {
 	case errors.Is(err, ErrHeaderTimeout):
 		return &Error{Kind: Timeout, Reason: "no response headers", Limit: headerTimeout, Err: err}
-	case errors.As(err, &dnsErr):
+	case errors.As(err, &dnsErr) && !(isOp && opErr.Op == "proxyconnect"): // there it is the proxy's name
 		return &Error{Kind: Connection, Reason: "cannot resolve the upstream's name", Err: err}
 	case isDeadPeer(err):
 		return &Error{Kind: Timeout, Reason: "the connection died", Limit: deadPeerAfter, Err: err}
-	case isOp && opErr.Timeout():
+	case isOp && opErr.Timeout() && dnsErr == nil:
 		return &Error{Kind: Timeout, Reason: "cannot connect", Limit: connectTimeout, Err: err}
 	}
 	return &Error{Kind: Connection, Reason: reason(err), Err: err}

@@ -1,9 +1,10 @@
 package upstream
 
 import (
+	"context"
 	"errors"
-	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"sync/atomic"
 )
@@ -14,10 +15,10 @@ var errNotResendable = errors.New("the upstream may have read the request, or re
 // the protocol proves unprocessed (RFC 9113 section 8.7: REFUSED_STREAM, GOAWAY beyond the last stream; or nothing
 // written yet); see contract row 2.6. Left alone, it would also repeat
 //   - over HTTP/1.1, any request that carries Idempotency-Key or X-Idempotency-Key, even if the upstream has read it;
-//   - over HTTP/2, a stream that the upstream reset with PROTOCOL_ERROR, up to seven times.
+//   - over HTTP/2, a stream that the upstream reset with PROTOCOL_ERROR, and whatever it may repeat up to seven times.
 //
-// Requests without a body are left to the Transport's own judgement: those it repeats are safe methods (RFC 9110
-// section 9.2.1).
+// What remains is a GET, HEAD or OPTIONS on a reused HTTP/1.1 connection that turns out to be closed: safe methods (RFC
+// 9110 section 9.2.1) are sent again.
 type resendGuard struct {
 	next http.RoundTripper
 	// protocolResets counts the streams that an upstream reset with PROTOCOL_ERROR. If it grew while a request was
@@ -26,7 +27,16 @@ type resendGuard struct {
 }
 
 func (t *resendGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	r := req.WithContext(req.Context())
+	before, sent := t.protocolResets.Load(), 0
+	ctx, cancel := context.WithCancelCause(req.Context()) // ends with the attempt's context
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { // the Transport is about to send, and looks at the context before it does
+			if sent++; sent > 2 || sent == 2 && t.protocolResets.Load() != before {
+				cancel(errNotResendable)
+			}
+		},
+	})
+	r := req.WithContext(ctx)
 	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		if values, ok := r.Header[name]; ok {
 			// The Transport looks for the canonical spelling only; to the upstream names are case-insensitive.
@@ -35,15 +45,9 @@ func (t *resendGuard) RoundTrip(req *http.Request) (*http.Response, error) {
 			r.Header[strings.ToLower(name)] = values
 		}
 	}
-	if req.GetBody != nil {
-		before, used := t.protocolResets.Load(), false
-		r.GetBody = func() (io.ReadCloser, error) {
-			if used || t.protocolResets.Load() != before {
-				return nil, errNotResendable
-			}
-			used = true
-			return req.GetBody()
-		}
+	resp, err := t.next.RoundTrip(r)
+	if err != nil && context.Cause(ctx) == errNotResendable {
+		err = errNotResendable
 	}
-	return t.next.RoundTrip(r)
+	return resp, err
 }

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"net/http"
+	"net/http/httptrace"
 	"sync/atomic"
 	"testing"
 
@@ -11,23 +12,26 @@ import (
 // Row 2.6: what is proved unprocessed may be sent again once; after a PROTOCOL_ERROR, nothing is.
 func TestResendGuard(t *testing.T) {
 	var resets atomic.Int64
+	send := func(r *http.Request) error { // what http.Transport does each time it sends
+		httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+		return r.Context().Err()
+	}
 	guard := &resendGuard{protocolResets: &resets, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-		_, err := r.GetBody()
-		assert.NilError(t, err, "the first resend")
-		_, err = r.GetBody()
-		assert.ErrorIs(t, err, errNotResendable)
-		return nil, nil
+		assert.NilError(t, send(r))
+		assert.NilError(t, send(r), "the first resend")
+		return nil, send(r)
 	})}
-	guard.RoundTrip(request(t.Context()))
-	guard.RoundTrip(request(t.Context())) // each attempt anew
-
-	guard.next = roundTripper(func(r *http.Request) (*http.Response, error) {
-		resets.Add(1)
-		_, err := r.GetBody()
+	for range 2 { // each attempt anew
+		_, err := guard.RoundTrip(request(t.Context()))
 		assert.ErrorIs(t, err, errNotResendable)
-		return nil, nil
+	}
+	guard.next = roundTripper(func(r *http.Request) (*http.Response, error) {
+		assert.NilError(t, send(r))
+		resets.Add(1)
+		return nil, send(r)
 	})
-	guard.RoundTrip(request(t.Context()))
+	_, err := guard.RoundTrip(request(t.Context()))
+	assert.ErrorIs(t, err, errNotResendable)
 }
 
 // Row 2.6: an idempotency key goes upstream, but in a spelling that net/http does not take for leave to repeat.

@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 const (
@@ -37,9 +39,13 @@ func newTransport(opts Options) *transport {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
 		ControlContext:  limitUnacknowledged,
 	}
+	dial := dialFunc(dialer.DialContext)
+	if opts.PlainHTTP {
+		dial = segmented(dial)
+	}
 	t := &transport{http: &http.Transport{
 		Proxy:       http.ProxyFromEnvironment,
-		DialContext: dialer.DialContext,
+		DialContext: dial,
 		Protocols:   new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			SendPingTimeout:           pingAfter,
@@ -47,7 +53,7 @@ func newTransport(opts Options) *transport {
 			MaxReceiveBufferPerStream: streamWindow,
 		},
 		// A hanging handshake is the attempt's timeout; this only ends the dial that is left over.
-		TLSHandshakeTimeout: opts.HeaderTimeout,
+		TLSHandshakeTimeout: opts.HeaderTimeout + connectTimeout,
 		DisableCompression:  true, // else Accept-Encoding is invented and the answer decoded (contract rows 1.5, 1.14)
 		MaxIdleConnsPerHost: opts.MaxIdleConns,
 		IdleConnTimeout:     idleConnTimeout,
@@ -60,7 +66,12 @@ func newTransport(opts Options) *transport {
 		}
 		return nil
 	}
-	t.http.HTTP2.CountError = func(what string) {
+	// net/http would configure its own HTTP/2 as well, but that one does not tell how a stream was reset.
+	h2, err := http2.ConfigureTransports(t.http)
+	if err != nil {
+		panic(err) // only for a Transport that has HTTP/2 already
+	}
+	h2.CountError = func(what string) {
 		if what == "recv_rststream_PROTOCOL_ERROR" {
 			t.protocolResets.Add(1)
 		}

@@ -16,6 +16,8 @@ type Options struct {
 	Retries int
 	// MaxIdleConns is how many idle HTTP/1.1 connections are kept. It should equal the number of concurrent requests.
 	MaxIdleConns int
+	// PlainHTTP says that the upstream's URL is http://, not https://.
+	PlainHTTP bool
 	// OnAttempt, if not nil, is called in the caller's goroutine before attempt n (1, 2, …). From the second on,
 	// previous is the timeout that ended the one before.
 	OnAttempt func(ctx context.Context, n int, previous error)

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// newClient returns a client whose connections are its own, and closed when the test ends.
+func newClient(t *testing.T) *http.Client {
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+// get makes one request on a connection of its own.
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	return do(t, http.MethodGet, url, "")
+}
+
+func do(t *testing.T, method, url, body string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, strings.NewReader(body))
+	assert.NilError(t, err)
+	req.Close = true
+	resp, err := newClient(t).Do(req)
+	assert.NilError(t, err)
+	return resp, readBody(t, resp)
+}
+
+func readBody(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	assert.NilError(t, err)
+	return string(text)
+}
+
+// newUpstream starts a stand-in for the API.
+func newUpstream(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	upstream := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		upstream.CloseClientConnections()
+		upstream.Close()
+	})
+	return upstream.URL
+}
+
+// echo answers 200 with the target that reached the upstream.
+func echo(w http.ResponseWriter, r *http.Request) {
+	io.WriteString(w, "upstream saw "+r.RequestURI)
+}
+
+// stream is an upstream that answers each request event by event, as the test says; those below /plain/ it echoes.
+type stream struct {
+	url     string
+	arrived chan string // the path of each request that reached the upstream
+	events  chan string // what the oldest running answer is to send next; closed: its end
+}
+
+func newStream(t *testing.T) *stream {
+	s := &stream{arrived: make(chan string, 100), events: make(chan string)}
+	s.url = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/plain/") {
+			echo(w, r)
+			return
+		}
+		s.arrived <- r.URL.Path
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		control := http.NewResponseController(w)
+		control.Flush()
+		for {
+			select {
+			case event, more := <-s.events:
+				if !more {
+					return
+				}
+				io.WriteString(w, event)
+				control.Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	return s
+}
+
+// send makes the upstream send an event.
+func (s *stream) send(t *testing.T, event string) {
+	t.Helper()
+	select {
+	case s.events <- event:
+	case <-time.After(patience):
+		t.Fatalf("waited %v in vain for an upstream that takes the event %q", patience, event)
+	}
+}
+
+// await waits until a request has reached the upstream.
+func (s *stream) await(t *testing.T) (path string) {
+	t.Helper()
+	return receive(t, s.arrived, "a request that reaches the upstream")
+}
+
+// receive waits for what a channel brings.
+func receive[T any](t *testing.T, ch <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-ch:
+	case <-time.After(patience):
+		t.Fatalf("waited %v in vain for %s", patience, what)
+	}
+	return v
+}
+
+// open begins a streamed request on a connection of its own, and returns the response when its headers are there.
+func open(t *testing.T, url string) *http.Response {
+	t.Helper()
+	resp, err := newClient(t).Post(url, "application/json", strings.NewReader("{}"))
+	assert.NilError(t, err)
+	t.Cleanup(func() { resp.Body.Close() })
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	return resp
+}
+
+// readExactly reads the given text from a response that goes on.
+func readExactly(t *testing.T, r io.Reader, want string) {
+	t.Helper()
+	got := make([]byte, len(want))
+	_, err := io.ReadFull(r, got)
+	assert.NilError(t, err)
+	assert.Equal(t, string(got), want)
+}
+
+// rawConn is a client's connection without a client that would repair what goes over it.
+type rawConn struct {
+	net.Conn
+	t  *testing.T
+	in *bufio.Reader
+}
+
+func dial(t *testing.T, addr string) *rawConn {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	assert.NilError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	assert.NilError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return &rawConn{conn, t, bufio.NewReader(conn)}
+}
+
+// request sends one request without a body, byte for byte, and reads the response.
+func (c *rawConn) request(method, target string, headers ...string) (*http.Response, string) {
+	c.t.Helper()
+	head := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: proxy.test\r\n", method, target)
+	for _, h := range headers {
+		head += h + "\r\n"
+	}
+	_, err := io.WriteString(c, head+"\r\n")
+	assert.NilError(c.t, err)
+	resp, err := http.ReadResponse(c.in, &http.Request{Method: method})
+	assert.NilError(c.t, err)
+	return resp, readBody(c.t, resp)
+}
+
+// newGarbage starts an upstream whose answers are not HTTP, and returns its URL.
+func newGarbage(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				bufio.NewReader(conn).ReadString('\n')
+				io.WriteString(conn, "HTTP/1.1 200 secret\r\nsecret header without colon\r\nX: secret\r\n\r\nsecret")
+			}()
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// nowhere is a host that only a forward proxy can find: looked up, a label of 64 letters fails without a question to
+// any name server.
+var nowhere = strings.Repeat("x", 64) + ".example"
+
+// newTLSUpstream starts an upstream with a certificate for nowhere and for 127.0.0.1, signed by itself. It returns its
+// address, and the file to trust.
+func newTLSUpstream(t *testing.T) (addr, certFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	assert.NilError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		DNSNames: []string{"*.example", nowhere}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	assert.NilError(t, err)
+	certFile = filepath.Join(t.TempDir(), "ca.pem")
+	assert.NilError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+
+	upstream := httptest.NewUnstartedServer(http.HandlerFunc(echo))
+	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	upstream.Config.ErrorLog = nil
+	upstream.StartTLS()
+	t.Cleanup(upstream.Close)
+	return upstream.Listener.Addr().String(), certFile
+}
+
+// newForwardProxy starts an HTTP proxy that leads every tunnel to addr. It returns its URL and what it was asked for.
+func newForwardProxy(t *testing.T, addr string) (url string, asked chan string) {
+	t.Helper()
+	asked = make(chan string, 100)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	tunnel := func(conn net.Conn) {
+		defer conn.Close()
+		in := bufio.NewReader(conn)
+		req, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		asked <- req.Method + " " + req.RequestURI
+		upstream, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		defer upstream.Close()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		go func() {
+			io.Copy(upstream, in)
+			upstream.Close()
+		}()
+		io.Copy(conn, upstream)
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go tunnel(conn)
+		}
+	}()
+	return "http://" + listener.Addr().String(), asked
+}
+
+// Contract section 7: SSL_CERT_FILE works as in any Go program; without it, an unknown certificate is a 502 that says so.
+func TestSSLCertFile(t *testing.T) {
+	t.Parallel()
+	addr, certFile := newTLSUpstream(t)
+	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile}, "https://"+addr)
+	resp, body := get(t, p.url("/v1"))
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	assert.Equal(t, body, "upstream saw /v1")
+
+	p = start(t, "https://"+addr)
+	resp, body = get(t, p.url("/v1"))
+	assert.Equal(t, resp.StatusCode, http.StatusBadGateway)
+	assert.Check(t, strings.Contains(body, "certificate is not trusted"), body)
+	assert.Check(t, strings.Contains(requestLine(p, "/v1")["error"].(string), "certificate is not trusted"))
+}
+
+// Contract section 7: HTTPS_PROXY leads to the upstream, NO_PROXY makes an exception.
+func TestHTTPSProxy(t *testing.T) {
+	t.Parallel()
+	addr, certFile := newTLSUpstream(t)
+	forward, asked := newForwardProxy(t, addr)
+	env := []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward}
+	p := startEnv(t, env, "https://"+nowhere)
+	resp, body := get(t, p.url("/v1"))
+	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
+	assert.Equal(t, body, "upstream saw /v1")
+	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
+
+	p = startEnv(t, append(env, "NO_PROXY="+nowhere), "https://"+nowhere)
+	resp, body = get(t, p.url("/v1"))
+	assert.Equal(t, resp.StatusCode, http.StatusBadGateway)
+	assert.Check(t, strings.Contains(body, "cannot resolve the upstream's name"), body)
+	assert.Equal(t, len(asked), 0, "NO_PROXY is not heeded")
+}
+
+// Contract row 2.6 and section 7: a forward proxy that cannot be reached is a 502 that names the variable, so that nobody
+// looks for the fault at the API. What the variable holds may be a password and is not shown.
+func TestHTTPSProxyIsDown(t *testing.T) {
+	t.Parallel()
+	for what, address := range map[string]string{
+		"refuses connections": "127.0.0.1:1",
+		"has no address":      nowhere + ":3128",
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := startEnv(t, []string{"HTTPS_PROXY=http://user:secret@" + address}, "https://api.example")
+			resp, body := get(t, p.url("/v1"))
+			assert.Equal(t, resp.StatusCode, http.StatusBadGateway)
+			assert.Check(t, strings.Contains(body, "HTTPS_PROXY"), body)
+			requestLine(p, "/v1")
+			assert.Check(t, !strings.Contains(body+p.stderr.text(), "secret"), "%s%s", body, p.stderr.text())
+		})
+	}
+}

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+)
+
+// patience is how long anything that must happen may take on a busy machine. Nothing waits for it unless it fails.
+const patience = 30 * time.Second
+
+// binary is the program under test, built once per test run.
+var binary string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "anthropic-oauth-proxy-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "anthropic-oauth-proxy")
+	args := []string{"build", "-buildvcs=false", "-o", binary}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "-race" && s.Value == "true" {
+				args = append(args, "-race") // the program is to be watched as closely as its tests
+			}
+		}
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the program under test: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// process is the program, running.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	addr   string // where it listens
+	pid    int
+	stderr *lineLog
+	ended  chan struct{} // closed when it has exited
+	code   int           // its exit code, valid then; -1 for one that a signal killed
+}
+
+// launch starts the program with nothing of this machine's environment, in a folder of its own.
+func launch(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(binary, args...), stderr: newLineLog(), ended: make(chan struct{})}
+	p.cmd.Dir = t.TempDir()
+	p.cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10"}, env...) // a drain is not to seem a second longer under -race
+	stderr, err := p.cmd.StderrPipe()
+	assert.NilError(t, err)
+	assert.NilError(t, p.cmd.Start())
+	p.pid = p.cmd.Process.Pid
+	go func() {
+		defer close(p.ended)
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			p.stderr.add(lines.Text())
+		}
+		p.cmd.Wait()
+		p.code = p.cmd.ProcessState.ExitCode()
+	}()
+	t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.ended
+		text := p.stderr.text()
+		assert.Check(t, !strings.Contains(text, "DATA RACE"), "the program has a data race:\n%s", text)
+		if t.Failed() {
+			t.Logf("standard error of the program:\n%s", text)
+		}
+	})
+	return p
+}
+
+// start starts the program with a configuration file of the given lines, on a free port, and waits until it listens.
+func start(t *testing.T, upstreamURL string, lines ...string) *process {
+	t.Helper()
+	return startEnv(t, nil, upstreamURL, lines...)
+}
+
+func startEnv(t *testing.T, env []string, upstreamURL string, lines ...string) *process {
+	t.Helper()
+	file := writeConfig(t, append([]string{"[proxy]", "upstream_url = " + quote(upstreamURL)}, lines...)...)
+	p := launch(t, env, "--listen", "127.0.0.1:0", "--config", file)
+	p.addr = p.state("running")["addr"].(string)
+	return p
+}
+
+func writeConfig(t *testing.T, lines ...string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "proxy.toml")
+	assert.NilError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+	return path
+}
+
+func quote(s string) string { return fmt.Sprintf("%q", s) }
+
+// url returns the address of a path of the program.
+func (p *process) url(path string) string { return "http://" + p.addr + path }
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	assert.NilError(p.t, p.cmd.Process.Signal(sig))
+}
+
+// state waits for the log line of a state, and returns it.
+func (p *process) state(name string) entry {
+	p.t.Helper()
+	return p.logged("state "+name, func(e entry) bool { return e["state"] == name })
+}
+
+// logged waits for the first log line that match accepts, and returns it.
+func (p *process) logged(what string, match func(entry) bool) entry {
+	p.t.Helper()
+	deadline := time.After(patience)
+	for {
+		entries, changed := p.stderr.entries()
+		for _, e := range entries {
+			if match(e) {
+				return e
+			}
+		}
+		select {
+		case <-changed:
+			continue
+		case <-p.ended:
+		case <-deadline:
+		}
+		if after, _ := p.stderr.entries(); len(after) > len(entries) {
+			continue
+		}
+		p.t.Fatalf("the program never logged this: %s", what)
+	}
+}
+
+// exit waits for the program's end and returns its code.
+func (p *process) exit() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.t.Fatalf("the program has not exited within %v", patience)
+	}
+	return p.code
+}
+
+// pollMetric waits until /metrics shows the line.
+func (p *process) pollMetric(line string) {
+	p.t.Helper()
+	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
+		_, text := get(p.t, p.url("/metrics"))
+		if strings.Contains("\n"+text, "\n"+line+"\n") {
+			return poll.Success()
+		}
+		return poll.Continue("/metrics does not show %q", line)
+	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
+}
+
+// entry is a line of standard error, decoded.
+type entry map[string]any
+
+// lineLog collects the lines of standard error.
+type lineLog struct {
+	mu      sync.Mutex
+	lines   []string
+	changes chan struct{} // closed and replaced at every line
+}
+
+func newLineLog() *lineLog { return &lineLog{changes: make(chan struct{})} }
+
+func (l *lineLog) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	close(l.changes)
+	l.changes = make(chan struct{})
+}
+
+func (l *lineLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "\n") + "\n"
+}
+
+// entries returns the lines that are JSON objects, and a channel that is closed when there is another line.
+func (l *lineLog) entries() (entries []entry, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, line := range l.lines {
+		var e entry
+		if json.Unmarshal([]byte(line), &e) == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries, l.changes
+}
+
+// Write lets run() log into it: slog writes a line at a time.
+func (l *lineLog) Write(p []byte) (int, error) {
+	for line := range bytes.Lines(p) {
+		l.add(string(bytes.TrimSuffix(line, []byte("\n"))))
+	}
+	return len(p), nil
+}

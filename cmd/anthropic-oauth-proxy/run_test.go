@@ -1,0 +1,44 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+)
+
+// outcome is what a run that does not serve leaves behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// lines returns the lines of standard error.
+func (o outcome) lines() []string {
+	if o.stderr == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(o.stderr, "\n"), "\n")
+}
+
+// call is run() with a world of its own, for what ends without a signal.
+func call(t *testing.T, env map[string]string, args ...string) outcome {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(make(chan os.Signal), args, func(name string) string { return env[name] }, &stdout, &stderr)
+	}()
+	code := receive(t, ended, "the return of run: it seems to serve")
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+// check is --check with a file of the given lines. What names the file in its output is replaced by "FILE".
+func check(t *testing.T, lines ...string) outcome {
+	t.Helper()
+	file := writeConfig(t, lines...)
+	o := call(t, nil, "--check", "--config", file)
+	o.stdout = strings.ReplaceAll(o.stdout, file, "FILE")
+	o.stderr = strings.ReplaceAll(o.stderr, file, "FILE")
+	return o
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+)
+
+// Contract section 6: the states, each once and in order, and exit code 0 after a drain, for either signal.
+func TestStates(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, "http://127.0.0.1:1")
+			p.signal(sig)
+			assert.Equal(t, p.exit(), 0)
+			assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting", "running", "draining", "stopped"})
+		})
+	}
+}
+
+func states(log *lineLog) (states []string) {
+	entries, _ := log.entries()
+	for _, e := range entries {
+		if s, ok := e["state"].(string); ok {
+			states = append(states, s)
+		}
+	}
+	return states
+}
+
+// Contract section 6: ready means that the listener is bound; no file, no upstream and no tailnet is needed.
+func TestReadyWithoutFileAndUpstream(t *testing.T) {
+	t.Parallel()
+	p := launch(t, nil, "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1")
+	p.addr = p.state("running")["addr"].(string)
+	resp, _ := get(t, p.url("/health"))
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	for _, e := range slices.Collect(entriesOf(p)) {
+		for _, v := range e {
+			s, _ := v.(string)
+			assert.Check(t, !strings.Contains(strings.ToLower(s), "tailscale") && !strings.Contains(s, "tailnet"), "the log speaks of Tailscale: %v", e)
+		}
+	}
+}
+
+func entriesOf(p *process) func(func(entry) bool) {
+	entries, _ := p.stderr.entries()
+	return slices.Values(entries)
+}
+
+// Contract section 6: a running stream finishes in the drain, to its clean end, and then the program exits 0.
+func TestDrainLetsAStreamFinish(t *testing.T) {
+	t.Parallel()
+	upstream := newStream(t)
+	p := start(t, upstream.url)
+	resp := open(t, p.url("/v1/messages"))
+	upstream.send(t, "event: one\n\n")
+	readExactly(t, resp.Body, "event: one\n\n")
+
+	p.signal(syscall.SIGTERM)
+	p.state("draining")
+	upstream.send(t, "event: two\n\n")
+	readExactly(t, resp.Body, "event: two\n\n")
+	close(upstream.events)
+	rest, err := io.ReadAll(resp.Body)
+	assert.NilError(t, err)
+	assert.Equal(t, string(rest), "")
+
+	assert.Equal(t, p.exit(), 0)
+	assert.Equal(t, p.state("stopped")["aborted"], 0.0)
+	assert.Equal(t, requestLine(p, "/v1/messages")["outcome"], "complete")
+}
+
+// Contract section 6: at the deadline of the drain what still runs is aborted, so that nobody takes it for complete, and
+// counted; the exit code is still 0. drain_timeout_secs = 0 does so at once.
+func TestDrainDeadline(t *testing.T) {
+	for _, setting := range []string{"drain_timeout_secs = 1", "drain_timeout_secs = 0"} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			upstream := newStream(t)
+			p := start(t, upstream.url, setting, "max_connections = 1")
+			resp := open(t, p.url("/v1/messages"))
+			upstream.send(t, "event: one\n\n")
+			readExactly(t, resp.Body, "event: one\n\n")
+			queued := make(chan error, 1)
+			go func() {
+				resp, err := newClient(t).Get(p.url("/queued"))
+				if err == nil {
+					resp.Body.Close()
+					err = errors.New("answered with " + resp.Status)
+				}
+				queued <- err
+			}()
+			p.pollMetric("proxy_requests_queued 1")
+
+			p.signal(syscall.SIGTERM)
+			_, err := io.ReadAll(resp.Body)
+			assert.ErrorIs(t, err, io.ErrUnexpectedEOF, "an aborted stream must not look complete")
+			assert.ErrorContains(t, receive(t, queued, "the end of the queued request"), "EOF")
+			assert.Equal(t, p.exit(), 0)
+			assert.Check(t, p.state("stopped")["aborted"].(float64) >= 2, "what was aborted is counted")
+			line := requestLine(p, "/v1/messages")
+			assert.Equal(t, line["outcome"], "drained")
+			assert.Equal(t, line["level"], "WARN")
+			assert.Equal(t, requestLine(p, "/queued")["outcome"], "drained")
+		})
+	}
+}
+
+// requestLine waits for the log line of a request.
+func requestLine(p *process, path string) entry {
+	p.t.Helper()
+	return p.logged("a request line for "+path, func(e entry) bool { return e["msg"] == "request" && e["path"] == path })
+}
+
+// Contract section 6: a second signal ends it at once, with 128 plus its own number, whatever the first one was.
+func TestSecondSignal(t *testing.T) {
+	for _, tt := range []struct {
+		first, second syscall.Signal
+		code          int
+	}{
+		{syscall.SIGTERM, syscall.SIGTERM, 143},
+		{syscall.SIGINT, syscall.SIGINT, 130},
+		{syscall.SIGTERM, syscall.SIGINT, 130},
+		{syscall.SIGINT, syscall.SIGTERM, 143},
+	} {
+		t.Run(tt.first.String()+" then "+tt.second.String(), func(t *testing.T) {
+			t.Parallel()
+			upstream := newStream(t)
+			p := start(t, upstream.url)
+			resp := open(t, p.url("/v1/messages"))
+			p.signal(tt.first)
+			p.state("draining")
+			p.signal(tt.second)
+			assert.Equal(t, p.exit(), tt.code)
+			_, err := io.ReadAll(resp.Body)
+			assert.ErrorContains(t, err, "", "an aborted stream must not look complete")
+			assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "ended at once, it has not stopped in order")
+		})
+	}
+}
+
+// Contract section 6: on connections that are already open, requests still work in the drain, and are answered with
+// Connection: close; /health says 503 there. New connections are refused.
+func TestDrainServesOpenConnections(t *testing.T) {
+	t.Parallel()
+	upstream := newStream(t)
+	p := start(t, upstream.url)
+	var kept []*rawConn // connections between two requests
+	for range 5 {
+		c := dial(t, p.addr)
+		resp, _ := c.request("GET", "/plain/before")
+		assert.Equal(t, resp.Close, false, "before the drain connections are kept")
+		kept = append(kept, c)
+	}
+	running := open(t, p.url("/stream")) // keeps the drain going for as long as the test needs it
+
+	p.signal(syscall.SIGTERM)
+	p.state("draining")
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		conn, err := net.Dial("tcp", p.addr)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return poll.Success()
+		}
+		if err == nil {
+			conn.Close()
+		}
+		return poll.Continue("a new connection is not refused: %v", err)
+	}, poll.WithTimeout(patience))
+
+	for i, tt := range []struct {
+		method, target string
+		status         int
+		body           string
+	}{
+		{"GET", "/health", 503, `"status":"draining"`},
+		{"GET", "/plain/after?x=1", 200, "upstream saw /plain/after?x=1"},
+		{"GET", "/metrics", 200, "proxy_requests_in_flight 1"},
+		{"POST", "/health", 405, "proxy_error"},
+		{"CONNECT", "elsewhere.example:443", 405, "proxy_error"},
+	} {
+		resp, body := kept[i].request(tt.method, tt.target)
+		assert.Check(t, resp.StatusCode == tt.status, "%s %s: status %d", tt.method, tt.target, resp.StatusCode)
+		assert.Check(t, strings.Contains(body, tt.body), "%s %s: %s", tt.method, tt.target, body)
+		assert.Check(t, resp.Close, "%s %s is not answered with Connection: close", tt.method, tt.target)
+		_, err := kept[i].in.ReadByte()
+		assert.Check(t, errors.Is(err, io.EOF), "%s %s: the connection stays open, or was reset: %v", tt.method, tt.target, err)
+	}
+	close(upstream.events)
+	io.Copy(io.Discard, running.Body)
+	assert.Equal(t, p.exit(), 0)
+}
+
+// Contract section 6: requests that are queued when the signal comes are served in the drain.
+func TestDrainServesTheQueue(t *testing.T) {
+	t.Parallel()
+	upstream := newStream(t)
+	p := start(t, upstream.url, "max_connections = 1")
+	first := open(t, p.url("/first"))
+	upstream.await(t)
+	type answer struct {
+		status int
+		closed bool
+		body   string
+	}
+	answers := make(chan answer, 2)
+	for range 2 {
+		go func() {
+			resp, err := newClient(t).Post(p.url("/queued"), "application/json", strings.NewReader("{}"))
+			if err != nil {
+				answers <- answer{body: err.Error()}
+				return
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				body = append(body, err.Error()...)
+			}
+			answers <- answer{resp.StatusCode, resp.Close, string(body)}
+		}()
+	}
+	p.pollMetric("proxy_requests_queued 2")
+	p.signal(syscall.SIGTERM)
+	p.state("draining")
+	close(upstream.events)
+	rest, err := io.ReadAll(first.Body)
+	assert.NilError(t, err)
+	assert.Equal(t, string(rest), "")
+	for range 2 {
+		assert.Equal(t, receive(t, answers, "the answer to a queued request"), answer{200, true, ""})
+	}
+	assert.Equal(t, p.exit(), 0)
+	assert.Equal(t, p.state("stopped")["aborted"], 0.0)
+}
+
+// Contract section 6: exit 1, and a text that says why, when the port is taken.
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	defer taken.Close()
+	p := launch(t, nil, "--listen", taken.Addr().String())
+	assert.Equal(t, p.exit(), 1)
+	text := p.stderr.text()
+	assert.Check(t, strings.Contains(text, taken.Addr().String()) && strings.Contains(text, "address already in use"), text)
+	assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting"})
+}
+
+// Contract section 6, on run() itself: what a signal leads to is decided there and not in the operating system.
+func TestRunSignals(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		signals []os.Signal
+		code    int
+	}{
+		{"SIGTERM", []os.Signal{syscall.SIGTERM}, 0},
+		{"SIGINT", []os.Signal{os.Interrupt}, 0},
+		{"second SIGTERM", []os.Signal{syscall.SIGTERM, syscall.SIGTERM}, 143},
+		{"second SIGINT", []os.Signal{os.Interrupt, os.Interrupt}, 130},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			signals, stderr, ended := make(chan os.Signal), newLineLog(), make(chan int, 1)
+			upstream := newStream(t)
+			args := []string{"--listen", "127.0.0.1:0", "--upstream", upstream.url}
+			go func() {
+				ended <- run(signals, args, func(string) string { return "" }, io.Discard, stderr)
+			}()
+			p := &process{t: t, stderr: stderr, ended: make(chan struct{})}
+			p.addr = p.state("running")["addr"].(string)
+			resp := open(t, p.url("/"))
+			for _, sig := range tt.signals {
+				signals <- sig
+				p.state("draining")
+			}
+			if tt.code == 0 {
+				close(upstream.events)
+				io.Copy(io.Discard, resp.Body)
+			}
+			assert.Equal(t, receive(t, ended, "the return of run"), tt.code)
+		})
+	}
+}

@@ -1,0 +1,176 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
+)
+
+// TestOurErrors covers section 3's shape for every kind of error that is ours, and rows 2.4 and 3.6 for their headers.
+// assertOurError checks the shape; here is what tells them apart.
+func TestOurErrors(t *testing.T) {
+	t.Parallel()
+	silent := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) { io.Copy(io.Discard, in) })
+	broken := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) { readMessage(in) })
+	for _, tt := range []struct {
+		name, upstream, request string
+		status                  int
+		kind, level             string
+	}{
+		{"row 1.2 CONNECT", silent, "CONNECT a:1 HTTP/1.1\r\nHost: p\r\n\r\n", 405, "invalid_request", "INFO"},
+		{"row 1.11 too large", silent, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 9999\r\n\r\n", 400, "invalid_request", "INFO"},
+		{"row 1.12 stalled", silent, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 9\r\n\r\n", 400, "invalid_request", "INFO"},
+		{"row 2.4 timeout", silent, "GET / HTTP/1.1\r\nHost: p\r\n\r\n", 504, "timeout", "WARN"},
+		{"row 2.6 connection", broken, "GET / HTTP/1.1\r\nHost: p\r\n\r\n", 502, "connection", "WARN"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			limit := patience
+			if strings.HasSuffix(tt.name, "stalled") || strings.HasSuffix(tt.name, "timeout") {
+				limit = 100 * time.Millisecond
+			}
+			g := start(t, tt.upstream, timeout(limit), bodies(100, 100))
+			c := g.dial(t)
+			c.send(strings.Replace(tt.request, "Host: p\r\n", "Host: p\r\nX-Proxy-Request-Id: req_forged\r\nRequest-Id: req_forged\r\n", 1))
+			res := c.response("POST")
+			message := assertOurError(t, res, tt.status)
+			assert.Assert(t, message != "")
+			shouldRetry := ""
+			if tt.status == 504 {
+				shouldRetry = "false"
+			}
+			assert.Equal(t, res.Header.Get("X-Should-Retry"), shouldRetry)
+			c.Close()
+			line := g.finished(t)
+			assert.Equal(t, line["request_id"], res.Header.Get("X-Proxy-Request-Id"))
+			assert.Equal(t, line["level"], tt.level)
+			assert.Equal(t, line["upstream_request_id"], "")
+			for _, kind := range []string{"invalid_request", "timeout", "connection"} {
+				want := 0.0
+				if kind == tt.kind {
+					want = 1
+				}
+				assert.Equal(t, g.metric(t, fmt.Sprintf("proxy_upstream_errors_total{error_type=%q}", kind)), want, kind)
+			}
+			assert.Equal(t, g.metrics.Errors(), int64(1), "errors_total counts once per request")
+			assert.Equal(t, g.metrics.Served(), int64(1))
+		})
+	}
+}
+
+// TestHeadError covers row 3.5 for our own errors: HEAD gets their headers without their body.
+func TestHeadError(t *testing.T) {
+	t.Parallel()
+	broken := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) { readMessage(in) })
+	c := start(t, broken).dial(t)
+	c.send("HEAD / HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
+	res := c.response("HEAD")
+	assert.Equal(t, res.StatusCode, http.StatusBadGateway)
+	assert.Assert(t, isID(res.Header.Get("Request-Id")))
+	rest, err := io.ReadAll(c.in)
+	assert.NilError(t, err)
+	assert.Equal(t, string(rest), "")
+}
+
+// TestRequestIDs covers row 3.6: ids are ours, unique, and not taken from the client or the upstream.
+func TestRequestIDs(t *testing.T) {
+	t.Parallel()
+	g := start(t, serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Proxy-Request-Id") != "req_client" {
+			t.Error("the client's header should pass unchanged (row 1.5)")
+		}
+		w.Header().Add("X-Proxy-Request-Id", "req_forged")
+		w.Header().Add("x-proxy-request-id", "req_forged")
+		w.Header().Set("Request-Id", "req_theirs")
+	}).URL)
+	const n = 200
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	var work sync.WaitGroup
+	for range 8 {
+		work.Go(func() {
+			for range n / 8 {
+				req, _ := http.NewRequest("GET", g.url, nil)
+				req.Header.Set("X-Proxy-Request-Id", "req_client")
+				res, err := g.client.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				res.Body.Close()
+				ids := res.Header.Values("X-Proxy-Request-Id")
+				if len(ids) != 1 || !isID(ids[0]) || res.Header.Get("Request-Id") != "req_theirs" {
+					t.Errorf("x-proxy-request-id %q, request-id %q", ids, res.Header["Request-Id"])
+					return
+				}
+				mu.Lock()
+				seen[ids[0]] = true
+				mu.Unlock()
+			}
+		})
+	}
+	work.Wait()
+	assert.Equal(t, len(seen), n, "ids repeat")
+}
+
+// TestDrained covers section 6 as far as this package goes: the drain's deadline aborts what runs, and says so.
+func TestDrained(t *testing.T) {
+	t.Parallel()
+	for _, streaming := range []bool{false, true} {
+		t.Run(fmt.Sprint("streaming ", streaming), func(t *testing.T) {
+			t.Parallel()
+			handler, arrivals := holder()
+			g := start(t, serveUpstream(t, handler).URL)
+			c := g.dial(t)
+			c.post(1, "a")
+			h := within(t, arrivals, "the request")
+			status := 503.0
+			if streaming {
+				status = 200
+				h.send(t, "some")
+				c.response("POST")
+				c.event("some")
+			}
+			g.drain(proxy.ErrDraining)
+			if streaming {
+				c.truncated()
+				assert.Equal(t, g.finished(t)["outcome"], "drained")
+				assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="drained"}`), 1.0)
+			} else {
+				c.closedWithoutAnswer()
+				line := g.finished(t)
+				assert.Equal(t, line["outcome"], "drained")
+				assert.Equal(t, line["status"], status)
+			}
+			within(t, h.gone, "the upstream request's cancellation")
+		})
+	}
+}
+
+// TestDrainingAsksClientsToLeave covers section 6: answers during a drain carry Connection: close, ours too.
+func TestDrainingAsksClientsToLeave(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{200, 502} {
+		upstreamURL := serveUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			if status == 502 {
+				panic(http.ErrAbortHandler)
+			}
+		}).URL
+		g := start(t, upstreamURL, func(o *proxy.Options) { o.Draining = func() bool { return true } })
+		c := g.dial(t)
+		c.post(1, "a")
+		res := c.response("POST")
+		assert.Equal(t, res.StatusCode, status)
+		assert.Assert(t, res.Close, "Connection: close is missing")
+	}
+}

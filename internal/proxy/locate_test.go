@@ -1,0 +1,152 @@
+package proxy_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+// noContent is an upstream's shortest answer.
+const noContent = "HTTP/1.1 204 No Content\r\n\r\n"
+
+// echoHeads runs a raw upstream that answers every request with 204 and passes on the request's head.
+func echoHeads(t *testing.T) (upstreamURL string, heads <-chan []string) {
+	ch := make(chan []string, 100)
+	upstreamURL = serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		for {
+			head, _, err := readMessage(in)
+			if err != nil {
+				return
+			}
+			ch <- head
+			io.WriteString(conn, noContent)
+		}
+	})
+	return upstreamURL, ch
+}
+
+// TestTarget covers rows 1.1, 1.2 and 1.3: the target arrives byte for byte at the configured upstream, under its host.
+func TestTarget(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ prefix, method, target, want string }{
+		{"", "GET", "/", "/"},
+		{"", "POST", "/v1/messages?beta=true", "/v1/messages?beta=true"},
+		{"", "GET", "//v1//messages", "//v1//messages"},
+		{"", "GET", "///", "///"},
+		{"", "GET", "//elsewhere.example/x", "//elsewhere.example/x"},
+		// The one that net/http cannot send in origin-form; RFC 9112 section 3.2.2 has servers accept this one too.
+		{"", "GET", "//v1/{x}", "http://UPSTREAM//v1/{x}"},
+		{"", "GET", "/v1%2Fmessages%2f", "/v1%2Fmessages%2f"},
+		{"", "GET", "/%76%31/%7Bx%7d", "/%76%31/%7Bx%7d"},
+		{"", "GET", "/a;b=c/d;e?f;g=h&i;j", "/a;b=c/d;e?f;g=h&i;j"},
+		{"", "GET", "/a/../b/./c/..", "/a/../b/./c/.."},
+		{"", "GET", "/../..", "/../.."},
+		{"", "GET", "/%2e%2E/x", "/%2e%2E/x"},
+		{"", "GET", "/{x}|^`\"<>[]\\", "/{x}|^`\"<>[]\\"},
+		{"", "GET", "/a#b?c#d", "/a#b?c#d"},
+		{"", "GET", "/\xc3\xa4\xff", "/\xc3\xa4\xff"},
+		{"", "GET", "/a%00b", "/a%00b"},
+		{"", "GET", "/a:b@c+d%20e", "/a:b@c+d%20e"},
+		{"", "GET", "/x?", "/x?"},
+		{"", "GET", "/x??", "/x??"},
+		{"", "GET", "/x?a=%zz&b=%&c", "/x?a=%zz&b=%&c"},
+		{"", "GET", "/x?a={b}\"\xff", "/x?a={b}\"\xff"},
+		{"", "GET", "/x?a=http://b/?c", "/x?a=http://b/?c"},
+		{"", "GET", "/health/", "/health/"},
+		{"", "GET", "/%68ealth", "/%68ealth"},
+		{"", "OPTIONS", "*", "*"},
+		{"", "GET", "http://elsewhere.example/x?y", "/x?y"},
+		{"", "GET", "http://elsewhere.example//x/../%2F;y?", "//x/../%2F;y?"},
+		{"", "GET", "http://elsewhere.example", "/"},
+		{"", "GET", "http://elsewhere.example?x", "/?x"},
+		{"", "GET", "HTTPS://user:word@elsewhere.example:1/x", "/x"},
+		{"/", "GET", "/v1", "/v1"},
+		{"/prefix", "GET", "/v1", "/prefix/v1"},
+		{"/prefix/", "GET", "/v1", "/prefix/v1"},
+		{"/prefix//", "GET", "/v1", "/prefix//v1"},
+		{"/prefix/", "GET", "//v1", "/prefix//v1"},
+		{"/pre%2Ffix", "GET", "/{x}/../%2f", "/pre%2Ffix/{x}/../%2f"},
+		{"/prefix", "GET", "http://elsewhere.example", "/prefix"},
+		{"/prefix", "OPTIONS", "*", "*"},
+		{"", "DELETE", "/x", "/x"},
+		{"", "PROPFIND", "/x", "/x"},
+		{"", "m-search", "/x", "/x"},
+	} {
+		t.Run(tt.method+" "+tt.prefix+" "+tt.target, func(t *testing.T) {
+			t.Parallel()
+			upstreamURL, heads := echoHeads(t)
+			g := start(t, upstreamURL+tt.prefix)
+			c := g.dial(t)
+			c.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
+			res := c.response(tt.method)
+			assert.Equal(t, res.StatusCode, http.StatusNoContent, body(t, res))
+			head := within(t, heads, "the request at the upstream")
+			want := strings.Replace(tt.want, "http://UPSTREAM", upstreamURL, 1)
+			assert.Equal(t, head[0], tt.method+" "+want+" HTTP/1.1")
+			assert.DeepEqual(t, fields(head, "Host"), []string{strings.TrimPrefix(upstreamURL, "http://")})
+		})
+	}
+}
+
+// TestTargetHTTP2 covers row 1.1 for an upstream that speaks HTTP/2, where the target is the :path field.
+func TestTargetHTTP2(t *testing.T) {
+	t.Parallel()
+	targets := make(chan string, 1)
+	upstream := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		targets <- r.Proto + " " + r.Host + " " + r.RequestURI
+	})
+	g := start(t, upstream.URL)
+	host := strings.TrimPrefix(upstream.URL, "https://")
+	for _, target := range []string{"//v1//messages", "/%2F;x/../{y}?a=%zz&b;c", "//v1/{x}", "/x?", "/?{"} {
+		c := g.dial(t)
+		c.send("GET " + target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
+		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK, target)
+		assert.Equal(t, within(t, targets, "the request at the upstream"), "HTTP/2.0 "+host+" "+target)
+	}
+}
+
+// TestTargetRefused covers rows 1.1 and 1.2: what has no place at the upstream is refused and never gets there.
+func TestTargetRefused(t *testing.T) {
+	t.Parallel()
+	var reached atomic.Int64
+	upstream := serveUpstream(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) })
+	g := start(t, upstream.URL)
+	for _, tt := range []struct {
+		line   string
+		status int
+	}{
+		{"CONNECT elsewhere.example:443", 405},
+		{"CONNECT user:hush@elsewhere.example:443", 405},
+		{"CONNECT /path", 405},
+		{"GET mailto:someone", 400},
+		{"GET http:user:hush@elsewhere.example/x", 400},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			c := g.dial(t)
+			c.send(tt.line + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
+			res := c.response("GET")
+			message := assertOurError(t, res, tt.status)
+			assert.Assert(t, !strings.Contains(message, "elsewhere"), "the message quotes the target: %s", message)
+			if tt.status == 405 {
+				assert.Assert(t, res.Header.Get("Allow") != "", "a 405 must name the allowed methods (RFC 9110 section 15.5.6)")
+			}
+			line := g.finished(t)
+			assert.Equal(t, line["attempts"], 0.0)
+			assert.Equal(t, line["status"], float64(tt.status))
+		})
+	}
+	t.Run("not parsable", func(t *testing.T) {
+		for _, target := range []string{"/100%", "/%zz", "/a b", "elsewhere", ""} {
+			c := g.dial(t)
+			c.send("GET " + target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
+			assert.Equal(t, c.response("GET").StatusCode, http.StatusBadRequest, target)
+		}
+	})
+	assert.Equal(t, reached.Load(), int64(0), "a refused request reached the upstream")
+}

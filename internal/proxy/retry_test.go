@@ -1,0 +1,345 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// TestTimeout covers rows 2.2, 2.3 and 2.4: attempts whose headers do not come in time are repeated with identical
+// head and body, then 504.
+func TestTimeout(t *testing.T) {
+	t.Parallel()
+	const limit = 400 * time.Millisecond
+	for _, again := range []int{0, 1, 2, 5} {
+		t.Run(fmt.Sprint("retries ", again), func(t *testing.T) {
+			t.Parallel()
+			attempts := make(chan string, 20)
+			upstreamURL := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) {
+				head, text, err := readMessage(in)
+				if err != nil {
+					return
+				}
+				attempts <- strings.Join(head, "\n") + text
+				in.ReadByte() // until the proxy closes the connection
+			})
+			g := start(t, upstreamURL, timeout(limit), retries(again))
+			text := strings.Repeat("0123456789", 5000)
+			began := time.Now()
+			c := g.dial(t)
+			c.send(fmt.Sprintf("POST /v1?a=b HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: %d\r\n\r\n%s", len(text), text))
+			res := c.response("POST")
+			message := assertOurError(t, res, http.StatusGatewayTimeout)
+			assert.Assert(t, strings.Contains(message, fmt.Sprintf("timeout after 0.4s (%d attempts)", again+1)), message)
+			assert.Equal(t, res.Header.Get("X-Should-Retry"), "false")
+			pauses := time.Duration(again) * 100 * time.Millisecond
+			assert.Assert(t, time.Since(began) >= time.Duration(again+1)*limit+pauses, "attempts were too short, or there was no pause between them")
+			first := within(t, attempts, "the first attempt")
+			assert.Assert(t, strings.HasPrefix(first, "POST /v1?a=b HTTP/1.1\n") && strings.HasSuffix(first, text))
+			for range again {
+				assert.Assert(t, within(t, attempts, "the next attempt") == first, "an attempt differs from the first")
+			}
+			assert.Equal(t, len(attempts), 0, "more attempts than allowed")
+			line := g.finished(t)
+			assert.Equal(t, line["attempts"], float64(again+1))
+			assert.Equal(t, line["status"], 504.0)
+			assert.Equal(t, g.metric(t, "proxy_upstream_retries_total"), float64(again))
+			assert.Equal(t, g.metric(t, `proxy_upstream_errors_total{error_type="timeout"}`), 1.0, "requests are counted, not attempts")
+			assert.Equal(t, strings.Count(g.log.String(), `"level":"WARN","msg":"retry`), again, "every retry is logged at warn")
+			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+		})
+	}
+}
+
+// TestTimeoutThenAnswer covers row 2.3: the answer to a later attempt is the client's, and ends the retrying.
+func TestTimeoutThenAnswer(t *testing.T) {
+	t.Parallel()
+	for _, last := range []int{2, 3} {
+		t.Run(fmt.Sprint("attempt ", last), func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int64
+			bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+				text, _ := io.ReadAll(r.Body)
+				if requests.Add(1)%int64(last) != 0 {
+					<-r.Context().Done()
+					return
+				}
+				w.WriteHeader(http.StatusServiceUnavailable) // not retried for its status either
+				w.Write(text)
+			}, func(t *testing.T, upstreamURL string) {
+				g := start(t, upstreamURL, timeout(700*time.Millisecond))
+				res := g.post(t, "hello")
+				assert.Equal(t, res.StatusCode, http.StatusServiceUnavailable)
+				assert.Equal(t, body(t, res), "hello")
+				assert.Equal(t, g.finished(t)["attempts"], float64(last))
+			})
+		})
+	}
+}
+
+// TestTimeoutWhileConnecting covers row 2.1: a TLS handshake that hangs is a timeout.
+func TestTimeoutWhileConnecting(t *testing.T) {
+	t.Parallel()
+	connections := make(chan int, 10)
+	upstreamURL := serveRaw(t, func(_ net.Conn, in *bufio.Reader, nth int) {
+		connections <- nth
+		io.Copy(io.Discard, in)
+	})
+	g := start(t, strings.Replace(upstreamURL, "http:", "https:", 1), timeout(150*time.Millisecond), retries(1))
+	message := assertOurError(t, g.post(t, "a"), http.StatusGatewayTimeout)
+	assert.Assert(t, strings.Contains(message, "timeout after 0.15s (2 attempts)"), message)
+}
+
+// TestClientLeavesBetweenAttempts covers row 2.8: no further attempt follows.
+func TestClientLeavesBetweenAttempts(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := holder()
+	g := start(t, serveUpstream(t, handler).URL, timeout(time.Second))
+	c := g.dial(t)
+	c.post(1, "a")
+	within(t, arrivals, "the first attempt")
+	second := within(t, arrivals, "the second attempt")
+	c.Close()
+	within(t, second.gone, "the second attempt's cancellation")
+	line := g.finished(t)
+	assert.Equal(t, line["status"], 499.0)
+	assert.Equal(t, line["attempts"], 2.0)
+	assert.Equal(t, len(arrivals), 0)
+}
+
+// once is what row 2.6 demands of a failure: one attempt, 502, and the reason in our own words.
+func once(t *testing.T, g *gateway, res *http.Response) {
+	t.Helper()
+	message := assertOurError(t, res, http.StatusBadGateway)
+	assert.Assert(t, !strings.Contains(message, "hush"), "the message quotes the upstream: %s", message)
+	line := g.finished(t)
+	assert.Equal(t, line["attempts"], 1.0)
+	assert.Equal(t, line["status"], 502.0)
+	assert.Equal(t, g.metric(t, `proxy_upstream_errors_total{error_type="connection"}`), 1.0)
+	assert.Equal(t, g.metric(t, "proxy_upstream_retries_total"), 0.0)
+	assert.Assert(t, !strings.Contains(g.log.String(), "hush"), "the log quotes the upstream")
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+}
+
+// TestNoRetry covers row 2.6: a connection that fails or an answer that is not HTTP is a 502 after one attempt.
+func TestNoRetry(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, answer string
+		reset        bool
+	}{
+		{"FIN", "", false},
+		{"RST", "", true},
+		{"FIN within the status line", "HTTP/1.1 20", false},
+		{"FIN within the headers", "HTTP/1.1 200 OK\r\nX-A: hush\r\n", false},
+		{"RST within the headers", "HTTP/1.1 200 OK\r\nX-A: hush\r\n", true},
+		{"garbage", "hush hush hush\r\n\r\n", false},
+		{"a header without a colon", "HTTP/1.1 200 OK\r\nhush hush\r\n\r\n", false},
+		{"a status below 100", "HTTP/1.1 099 hush\r\n\r\n", false},
+		{"a status that is none", "HTTP/1.1 hush OK\r\n\r\n", false},
+		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhush", false},
+		{"a length that is none", "HTTP/1.1 200 OK\r\nContent-Length: hush\r\n\r\n", false},
+		{"an unknown encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: hush\r\n\r\n", false},
+		{"HTTP/2 to an HTTP/1.1 request", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", false},
+		{"101 (row 1.4)", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhush", false},
+		{"103 and FIN", "HTTP/1.1 103 Early Hints\r\nLink: hush\r\n\r\n", false},
+	} {
+		for _, method := range []string{"POST", "GET"} {
+			t.Run(tt.name+" "+method, func(t *testing.T) {
+				t.Parallel()
+				var requests atomic.Int64
+				upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+					if _, _, err := readMessage(in); err != nil {
+						return
+					}
+					requests.Add(1)
+					io.WriteString(conn, tt.answer)
+					if tt.reset {
+						conn.(*net.TCPConn).SetLinger(0)
+					}
+				})
+				g := start(t, upstreamURL)
+				c := g.dial(t)
+				c.send(method + " / HTTP/1.1\r\nHost: p\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\nContent-Length: 1\r\n\r\na")
+				res := c.response(method)
+				if res.StatusCode == http.StatusEarlyHints {
+					res = c.response(method)
+				}
+				once(t, g, res)
+				assert.Equal(t, requests.Load(), int64(1), "the request was sent again")
+			})
+		}
+	}
+}
+
+// TestNoConnection covers row 2.6: refused, unknown name, TLS failure.
+func TestNoConnection(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	refused := listener.Addr().String()
+	listener.Close()
+	tls := serveHTTP2(t, func(http.ResponseWriter, *http.Request) {})
+	plain := serveUpstream(t, func(http.ResponseWriter, *http.Request) {})
+	for _, tt := range []struct{ name, url, reason string }{
+		{"refused", "http://" + refused, "connection refused"},
+		{"unknown name", "http://upstream.invalid", "resolve"},
+		{"certificate for another name", strings.Replace(tls.URL, "127.0.0.1", "localhost", 1), "TLS"},
+		{"no TLS there", strings.Replace(plain.URL, "http:", "https:", 1), "TLS"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, tt.url)
+			res := g.post(t, "a")
+			data := body(t, res)
+			assert.Assert(t, strings.Contains(data, tt.reason), "%q should be named: %s", tt.reason, data)
+			res.Body = io.NopCloser(strings.NewReader(data))
+			once(t, g, res)
+		})
+	}
+}
+
+// TestNoRetryOnReusedConnection covers row 2.6: on a connection that has served before, net/http would repeat a request
+// that carries an idempotency key although the upstream has read it.
+func TestNoRetryOnReusedConnection(t *testing.T) {
+	t.Parallel()
+	for _, request := range []string{"POST / HTTP/1.1\r\nContent-Length: 1\r\n", "POST / HTTP/1.1\r\nContent-Length: 0\r\n", "DELETE / HTTP/1.1\r\n", "PATCH / HTTP/1.1\r\nContent-Length: 1\r\n"} {
+		for _, answer := range []string{"", "HTTP/1.1 ", "hush\r\n\r\n", "RST"} {
+			t.Run(request+answer, func(t *testing.T) {
+				t.Parallel()
+				var requests atomic.Int64
+				upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, nth int) {
+					for {
+						if _, _, err := readMessage(in); err != nil {
+							return
+						}
+						if requests.Add(1) == 2 {
+							if answer == "RST" {
+								conn.(*net.TCPConn).SetLinger(0)
+							} else {
+								io.WriteString(conn, answer)
+							}
+							return
+						}
+						fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nX-Connection: %d\r\nContent-Length: 0\r\n\r\n", nth)
+					}
+				})
+				g := start(t, upstreamURL)
+				res := g.get(t, "/")
+				assert.Equal(t, res.Header.Get("X-Connection"), "1")
+				g.finished(t)
+				c := g.dial(t)
+				c.send(request + "Host: p\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\n\r\n")
+				if strings.Contains(request, "Length: 1") {
+					c.send("a")
+				}
+				once(t, g, c.response("POST"))
+				assert.Equal(t, requests.Load(), int64(2), "the request was sent again")
+				// The connection is not used again, and the proxy goes on.
+				assert.Equal(t, g.get(t, "/").Header.Get("X-Connection"), "2")
+			})
+		}
+	}
+}
+
+// TestHTTP2 covers row 2.6 over HTTP/2: what the upstream may have read is never sent again; what the protocol proves
+// unprocessed is, once, and is no attempt.
+func TestHTTP2(t *testing.T) {
+	t.Parallel()
+	reset := func(code uint32) func(*h2request) bool {
+		return func(r *h2request) bool { r.reset(code); return true }
+	}
+	for _, tt := range []struct {
+		name   string
+		first  func(r *h2request) bool // what becomes of the request when it is sent first
+		resent bool
+	}{
+		{"RST_STREAM PROTOCOL_ERROR", reset(codeProtocol), false},
+		{"RST_STREAM INTERNAL_ERROR", reset(codeInternal), false},
+		{"RST_STREAM CANCEL", reset(codeCancel), false},
+		{"RST_STREAM NO_ERROR", reset(codeNo), false},
+		{"RST_STREAM ENHANCE_YOUR_CALM", reset(codeEnhanceCalm), false},
+		{"RST_STREAM HTTP_1_1_REQUIRED", reset(codeHTTP11Needed), false},
+		{"RST_STREAM REFUSED_STREAM", reset(codeRefused), true},
+		{"GOAWAY beyond the last stream", func(r *h2request) bool { r.goAway(0, codeNo); return true }, true},
+		{"GOAWAY, stream may be processed, then FIN", func(r *h2request) bool { r.goAway(r.stream, codeNo); return false }, false},
+		{"GOAWAY with an error, then FIN", func(r *h2request) bool { r.goAway(r.stream, codeInternal); return false }, false},
+		{"FIN", func(*h2request) bool { return false }, false},
+		{"not HTTP/2", func(r *h2request) bool { io.WriteString(r.conn, "HTTP/1.1 400 hush\r\n\r\n"); return false }, false},
+	} {
+		for _, request := range []string{"POST with body", "POST without body", "DELETE without body"} {
+			t.Run(tt.name+", "+request, func(t *testing.T) {
+				t.Parallel()
+				method, rest, _ := strings.Cut(request, " ")
+				text := map[string]string{"with body": "hello", "without body": ""}[rest]
+				var requests atomic.Int64
+				upstreamURL := serveFrames(t, func(r *h2request) bool {
+					if r.body != text {
+						t.Errorf("request %d came with the body %q", r.nth, r.body)
+					}
+					if requests.Add(1) == 1 {
+						return tt.first(r)
+					}
+					r.ok()
+					return true
+				})
+				g := start(t, upstreamURL)
+				c := g.dial(t)
+				c.send(fmt.Sprintf("%s / HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nContent-Length: %d\r\n\r\n%s", method, len(text), text))
+				res := c.response(method)
+				if !tt.resent {
+					once(t, g, res)
+					assert.Equal(t, requests.Load(), int64(1), "the request was sent again")
+					return
+				}
+				assert.Equal(t, res.StatusCode, http.StatusOK, body(t, res))
+				assert.Equal(t, requests.Load(), int64(2))
+				assert.Equal(t, g.finished(t)["attempts"], 1.0)
+				assert.Equal(t, g.metric(t, "proxy_upstream_retries_total"), 0.0)
+			})
+		}
+	}
+}
+
+// TestHTTP2RefusedTwice covers row 2.6: sent again once, not for ever.
+func TestHTTP2RefusedTwice(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"hello", ""} {
+		t.Run(fmt.Sprintf("body %q", text), func(t *testing.T) {
+			t.Parallel()
+			var requests atomic.Int64
+			upstreamURL := serveFrames(t, func(r *h2request) bool {
+				requests.Add(1)
+				r.reset(codeRefused)
+				return true
+			})
+			g := start(t, upstreamURL, timeout(5*time.Second), retries(0)) // where it is sent for ever, this ends it
+			once(t, g, g.post(t, text))
+			assert.Equal(t, requests.Load(), int64(2))
+		})
+	}
+}
+
+// TestEarlyAnswer covers row 2.7: an answer passes even while the upstream has not read the body.
+func TestEarlyAnswer(t *testing.T) {
+	t.Parallel()
+	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readHead(in)
+		io.WriteString(conn, "HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nread")
+		<-t.Context().Done() // reads no more
+	})
+	g := start(t, upstreamURL, bodies(16<<20, 16<<20))
+	res := g.post(t, strings.Repeat("x", 16<<20))
+	assert.Equal(t, res.StatusCode, http.StatusUnauthorized)
+	assert.Equal(t, body(t, res), "read")
+	g.finished(t)
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+}

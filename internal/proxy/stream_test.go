@@ -1,0 +1,462 @@
+package proxy_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+const sse = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+// chunk reads one chunk of a chunked response as it is on the wire; "" is the final one.
+func (c *rawClient) chunk() (string, error) {
+	line, err := c.in.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	var size int
+	if _, err := fmt.Sscanf(line, "%x\r\n", &size); err != nil {
+		return "", fmt.Errorf("not a chunk: %q", line)
+	}
+	data := make([]byte, size+2)
+	_, err = io.ReadFull(c.in, data)
+	return string(data[:size]), err
+}
+
+// event reads chunks until they make up want.
+func (c *rawClient) event(want string) {
+	c.t.Helper()
+	var got string
+	for len(got) < len(want) {
+		text, err := c.chunk()
+		assert.NilError(c.t, err, "got %q, want %q", got, want)
+		assert.Assert(c.t, text != "", "the stream ended")
+		got += text
+	}
+	assert.Equal(c.t, got, want)
+}
+
+// truncated fails unless the stream breaks off here: the connection closes without a final chunk.
+func (c *rawClient) truncated() {
+	c.t.Helper()
+	text, err := c.chunk()
+	if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
+		c.t.Fatal("the stream goes on; it should have been aborted")
+	}
+	assert.Assert(c.t, err != nil, "the stream did not break off but ended cleanly, or went on with %q", text)
+}
+
+// TestStreamEventByEvent covers rows 3.1 and 3.2: headers and each event reach the client before the upstream sends the
+// next one, and the whole may last longer than the timeout.
+func TestStreamEventByEvent(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := holder()
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", r.URL.Query().Get("type"))
+		http.NewResponseController(w).Flush() // headers alone
+		handler(w, r)
+	}, func(t *testing.T, upstreamURL string) {
+		for _, contentType := range []string{"text/event-stream", "application/json", ""} {
+			const limit = 1500 * time.Millisecond
+			g := start(t, upstreamURL, timeout(limit))
+			began := time.Now()
+			c := g.dial(t)
+			c.send("GET /v1?type=" + contentType + " HTTP/1.1\r\nHost: p\r\n\r\n")
+			h := within(t, arrivals, "the request")
+			assert.Equal(t, c.response("GET").StatusCode, http.StatusOK)
+			pause := time.Microsecond
+			if contentType == "text/event-stream" {
+				pause = limit / 10
+			}
+			tick := time.NewTicker(pause)
+			for i := range 12 {
+				text := fmt.Sprintf("event: ping\ndata: {\"n\": %d}\n\n", i)
+				h.send(t, text)
+				c.event(text)
+				<-tick.C
+			}
+			tick.Stop()
+			assert.Assert(t, pause < limit/10 || time.Since(began) > limit, "the stream was shorter than the timeout, so row 3.2 was not tested")
+			close(h.step)
+			text, err := c.chunk()
+			assert.NilError(t, err)
+			assert.Equal(t, text, "", "the final chunk is missing")
+			line := g.finished(t)
+			assert.Equal(t, line["outcome"], "complete")
+			assert.Equal(t, line["attempts"], 1.0)
+		}
+	})
+}
+
+// TestStreamOfDeclaredLength covers row 3.1: bytes pass at once also when the upstream has announced how many will come.
+func TestStreamOfDeclaredLength(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := holder()
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "6")
+		handler(w, r)
+	}, func(t *testing.T, upstreamURL string) {
+		c := start(t, upstreamURL).dial(t)
+		c.post(1, "a")
+		h := within(t, arrivals, "the request")
+		h.send(t, "one")
+		res := c.response("POST")
+		part := make([]byte, 3)
+		for _, want := range []string{"one", "two"} {
+			_, err := io.ReadFull(res.Body, part)
+			assert.NilError(t, err)
+			assert.Equal(t, string(part), want)
+			if want == "one" {
+				h.send(t, "two")
+			}
+		}
+		close(h.step)
+	})
+}
+
+// TestStreamHalfAChunk covers row 3.1: a chunk reaches the client even if the beginning of the next came with it.
+func TestStreamHalfAChunk(t *testing.T) {
+	t.Parallel()
+	for _, rest := range []string{"", "\r", "\r\n", "\r\n6", "\r\n6\r", "\r\n6\r\n", "\r\n6\r\nse"} {
+		t.Run(fmt.Sprintf("%q", rest), func(t *testing.T) {
+			t.Parallel()
+			seen := make(chan struct{})
+			const second = "\r\n6\r\nsecond\r\n0\r\n\r\n"
+			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+				readMessage(in)
+				io.WriteString(conn, sse+"5\r\nfirst"+rest)
+				select {
+				case <-seen:
+					io.WriteString(conn, strings.TrimPrefix(second, rest))
+				case <-t.Context().Done():
+				}
+			})
+			c := start(t, upstreamURL).dial(t)
+			c.SetDeadline(time.Now().Add(patience / 2))
+			c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+			c.response("GET")
+			var got string
+			for !strings.HasPrefix(got, "first") {
+				text, err := c.chunk()
+				assert.NilError(t, err, "the first chunk is held back until the second is complete")
+				got += text
+			}
+			close(seen)
+			for {
+				text, err := c.chunk()
+				assert.NilError(t, err)
+				if got += text; text == "" {
+					break
+				}
+			}
+			assert.Equal(t, got, "firstsecond")
+		})
+	}
+}
+
+// TestStreamSilence covers row 3.3: a started response whose upstream falls silent is aborted, never ended cleanly.
+func TestStreamSilence(t *testing.T) {
+	t.Parallel()
+	const limit = time.Second
+	handler, arrivals := holder()
+	bothUpstreams(t, handler, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL, timeout(limit))
+		c := g.dial(t)
+		c.post(1, "a")
+		h := within(t, arrivals, "the request")
+		sent := time.Now()
+		h.send(t, "some")
+		assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+		c.event("some")
+		c.truncated()
+		assert.Assert(t, time.Since(sent) >= limit, "aborted before the timeout")
+		within(t, h.gone, "the upstream request's cancellation")
+		line := g.finished(t)
+		assert.Equal(t, line["outcome"], "idle_timeout")
+		assert.Equal(t, line["attempts"], 1.0, "a response that has begun must never be asked for again")
+		assert.Equal(t, line["level"], "WARN")
+		assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="idle_timeout"}`), 1.0)
+	})
+}
+
+// TestStreamSlowReader covers row 3.3: a client that reads slowly is no silence of the upstream.
+func TestStreamSlowReader(t *testing.T) {
+	t.Parallel()
+	const limit, size = time.Second, 32 << 20 // more than all the buffers in between
+	written := make(chan struct{}, 1)
+	block := strings.Repeat("x", 1<<20)
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		for range size / len(block) {
+			io.WriteString(w, block)
+			select {
+			case written <- struct{}{}:
+			default:
+			}
+		}
+	}, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL, timeout(limit))
+		c := g.dial(t)
+		c.send("GET / HTTP/1.0\r\n\r\n") // so that the body is not chunked
+		res := c.response("GET")
+		within(t, written, "the upstream's first block")
+		pause := time.NewTimer(limit * 3 / 2)
+		<-pause.C // the client reads nothing for longer than the timeout
+		assert.Equal(t, len(body(t, res)), size)
+		assert.Equal(t, g.finished(t)["outcome"], "complete")
+	})
+}
+
+// TestStreamBreaksOff covers row 3.4: the upstream breaks off mid-body, in all the ways there are over HTTP/1.1.
+func TestStreamBreaksOff(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, send string
+		reset      bool
+	}{
+		{"between chunks, FIN", sse + "5\r\nfirst\r\n", false},
+		{"between chunks, RST", sse + "5\r\nfirst\r\n", true},
+		{"within a chunk", sse + "5\r\nfirst\r\n6\r\nsec", false},
+		{"before the last line", sse + "5\r\nfirst\r\n0\r\n", false},
+		{"chunk is garbage", sse + "5\r\nfirst\r\nhush hush\r\n", false},
+		{"declared length, FIN", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", false},
+		{"declared length, RST", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", true},
+		{"until close, RST", "HTTP/1.1 200 OK\r\n\r\nfirst", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			seen := make(chan struct{})
+			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+				readMessage(in)
+				io.WriteString(conn, tt.send)
+				if tt.reset { // which would overtake the bytes
+					select {
+					case <-seen:
+					case <-time.After(patience):
+					}
+					conn.(*net.TCPConn).SetLinger(0)
+				}
+			})
+			g := start(t, upstreamURL)
+			c := g.dial(t)
+			c.post(1, "a")
+			res := c.response("POST")
+			assert.Equal(t, res.StatusCode, http.StatusOK)
+			first := make([]byte, 5)
+			_, err := io.ReadFull(res.Body, first)
+			assert.NilError(t, err)
+			close(seen)
+			_, err = io.ReadAll(res.Body)
+			assert.Assert(t, err != nil, "half an answer looks like a whole one")
+			line := g.finished(t)
+			assert.Equal(t, line["outcome"], "upstream_reset")
+			assert.Equal(t, line["attempts"], 1.0)
+			assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="upstream_reset"}`), 1.0)
+			assert.Assert(t, !strings.Contains(g.log.String(), "hush"))
+		})
+	}
+}
+
+// TestStreamBreaksOffHTTP2 covers row 3.4 over HTTP/2, where a handler's panic becomes RST_STREAM.
+func TestStreamBreaksOffHTTP2(t *testing.T) {
+	t.Parallel()
+	upstream := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, "first")
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	g := start(t, upstream.URL)
+	c := g.dial(t)
+	c.post(1, "a")
+	c.response("POST")
+	for {
+		text, err := c.chunk()
+		if err != nil {
+			break
+		}
+		assert.Assert(t, text != "", "half an answer looks like a whole one")
+	}
+	assert.Equal(t, g.finished(t)["outcome"], "upstream_reset")
+}
+
+// TestClientDeparture covers row 2.8: the upstream request ends with the client, before headers and after.
+func TestClientDeparture(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := holder()
+	bothUpstreams(t, handler, func(t *testing.T, upstreamURL string) {
+		for _, leave := range []string{"half-close", "close", "reset"} {
+			for _, streaming := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, streaming %v", leave, streaming), func(t *testing.T) {
+					g := start(t, upstreamURL)
+					c := g.dial(t)
+					c.post(1, "a")
+					h := within(t, arrivals, "the request")
+					if streaming {
+						h.send(t, "some")
+						c.response("POST")
+						c.event("some")
+					}
+					switch leave {
+					case "half-close":
+						c.CloseWrite()
+						if streaming {
+							c.truncated()
+						} else {
+							c.closedWithoutAnswer()
+						}
+					case "close":
+						c.Close()
+					case "reset":
+						c.abort()
+					}
+					within(t, h.gone, "the upstream request's cancellation")
+					line := g.finished(t)
+					assert.Equal(t, line["outcome"], "client_gone")
+					assert.Equal(t, line["level"], "INFO")
+					if streaming {
+						assert.Equal(t, line["status"], 200.0)
+						assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="client_gone"}`), 1.0)
+					} else {
+						assert.Equal(t, line["status"], 499.0)
+						assert.Equal(t, g.metric(t, `proxy_requests_total{method="POST",status="499"}`), 1.0)
+					}
+					assert.Equal(t, g.metrics.InFlight.Load(), int64(0))
+					assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+				})
+			}
+		}
+	})
+}
+
+// TestFraming covers row 3.5: what has no body gets none, a length stays, and the connection can be used again.
+func TestFraming(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, method, answer, body string }{
+		{"HEAD with length", "HEAD", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n", ""},
+		{"HEAD without length", "HEAD", "HTTP/1.1 200 OK\r\n\r\n", ""},
+		{"HEAD chunked", "HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", ""},
+		{"204", "POST", "HTTP/1.1 204 No Content\r\n\r\n", ""},
+		{"304", "GET", "HTTP/1.1 304 Not Modified\r\nEtag: \"a\"\r\n\r\n", ""},
+		{"length", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n1234567", "1234567"},
+		{"length 0", "GET", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ""},
+		{"chunked", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n7\r\n1234567\r\n0\r\n\r\n", "1234567"},
+		{"chunked empty", "GET", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", ""},
+		{"until close", "GET", "HTTP/1.1 200 OK\r\n\r\n1234567", "1234567"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+				readMessage(in)
+				io.WriteString(conn, tt.answer)
+			})
+			g := start(t, upstreamURL)
+			c := g.dial(t)
+			for range 2 {
+				c.send(tt.method + " / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n")
+				res := c.response(tt.method)
+				_, rest, _ := strings.Cut(tt.answer, "\r\n")
+				want := textproto.TrimString(strings.Split(rest, "\r\n\r\n")[0])
+				if length, ok := strings.CutPrefix(want, "Content-Length: "); ok {
+					assert.Equal(t, res.Header.Get("Content-Length"), length)
+				}
+				assert.Equal(t, res.Header.Get("Etag") != "", strings.Contains(want, "Etag"))
+				assert.Equal(t, body(t, res), tt.body)
+				line := g.finished(t)
+				assert.Equal(t, line["outcome"], "complete")
+				assert.Equal(t, line["bytes_out"], float64(len(tt.body)))
+			}
+		})
+	}
+}
+
+// TestTrailers covers row 3.5: trailers arrive as trailers, announced or not, with a body or without.
+func TestTrailers(t *testing.T) {
+	t.Parallel()
+	for _, announced := range []bool{true, false} {
+		for _, text := range []string{"body", ""} {
+			t.Run(fmt.Sprintf("announced %v, body %q", announced, text), func(t *testing.T) {
+				t.Parallel()
+				bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+					prefix := http.TrailerPrefix
+					if announced {
+						w.Header().Set("Trailer", "X-Sum")
+						prefix = ""
+					}
+					io.WriteString(w, text)
+					http.NewResponseController(w).Flush()
+					w.Header().Set(prefix+"X-Sum", "42")
+				}, func(t *testing.T, upstreamURL string) {
+					res := start(t, upstreamURL).get(t, "/")
+					assert.Equal(t, res.Header.Get("X-Sum"), "", "a trailer came as a header")
+					assert.Equal(t, body(t, res), text)
+					assert.DeepEqual(t, res.Trailer, http.Header{"X-Sum": {"42"}})
+				})
+			})
+		}
+	}
+}
+
+// TestInformational covers row 2.7 for 1xx: 103 arrives at once, before the final response exists, with its own headers.
+func TestInformational(t *testing.T) {
+	t.Parallel()
+	seen := make(chan struct{}, 1)
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Link", "</a>")
+		w.WriteHeader(http.StatusEarlyHints)
+		select {
+		case <-seen:
+		case <-r.Context().Done():
+		}
+		w.Header().Del("Link")
+	}, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL)
+		req, err := http.NewRequest("GET", g.url, nil)
+		assert.NilError(t, err)
+		var got []string
+		trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
+			got = append(got, fmt.Sprint(code, " ", h.Get("Link")))
+			seen <- struct{}{}
+			return nil
+		}}
+		res, err := g.client.Do(req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
+		assert.NilError(t, err)
+		assert.Equal(t, res.StatusCode, http.StatusOK)
+		assert.Equal(t, res.Header.Get("Link"), "", "a header of the 103 is in the final response")
+		assert.DeepEqual(t, got, []string{"103 </a>"})
+		assert.Equal(t, g.finished(t)["status"], 200.0)
+		assert.Equal(t, g.metric(t, `proxy_requests_total{method="GET",status="103"}`), 0.0)
+	})
+	t.Run("not to an HTTP/1.0 client", func(t *testing.T) {
+		seen <- struct{}{}
+		g := start(t, serveUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusEarlyHints)
+			<-seen
+		}).URL)
+		c := g.dial(t)
+		c.send("GET / HTTP/1.0\r\n\r\n")
+		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK)
+	})
+}
+
+// TestInformationalHopByHop covers row 1.4 for 1xx: it holds for every response.
+func TestInformationalHopByHop(t *testing.T) {
+	t.Parallel()
+	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readMessage(in)
+		io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKeep-Alive: timeout=5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"+noContent)
+	})
+	c := start(t, upstreamURL).dial(t)
+	c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+	head, err := readHead(c.in)
+	assert.NilError(t, err)
+	assert.Equal(t, head[0], "HTTP/1.1 103 Early Hints")
+	assert.DeepEqual(t, normal(head[1:]), []string{"link: </a>"})
+}

@@ -1,0 +1,245 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// Contract section 6: without any connection there is nothing to wait for.
+func TestDrainWithoutConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startIn(t, newFakes())
+		c := b.connect()
+		c.get("/")
+		c.Close()
+		synctest.Wait()
+		start := time.Now()
+		b.beginDrain()
+		assert.Equal(t, <-b.drained, 0)
+		assert.Equal(t, time.Since(start), time.Duration(0))
+	})
+}
+
+// Contract section 6: a client between two requests is not reset. For a while its next request works, and asks it to
+// leave; only what stays unused is closed, quietly. At a desk the while is a second; in a cluster, where the drain may
+// take minutes, it outlasts the 90 s after which common clients close a connection themselves.
+func TestDrainLetsIdleClientsLeave(t *testing.T) {
+	for _, tt := range []struct{ limit, usable, end time.Duration }{
+		{30 * time.Second, 900 * time.Millisecond, 3 * time.Second},
+		{10 * time.Minute, 95 * time.Second, 2 * time.Minute},
+	} {
+		t.Run(tt.limit.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakes()
+				f.opts.Drain = tt.limit
+				b := startIn(t, f)
+				busy, idle := b.connect(), b.connect()
+				busy.get("/")
+				idle.get("/")
+				b.beginDrain()
+				synctest.Wait()
+				_, err := b.listener.dial()
+				assert.ErrorIs(t, err, net.ErrClosed, "new connections are refused")
+
+				for range 2 { // each use of one connection buys all of them as long again
+					time.Sleep(tt.usable)
+					assert.Equal(t, b.hasDrained(), false)
+					resp, body := busy.get("/last") // the proxy's own handler would add Connection: close
+					assert.Equal(t, resp.StatusCode, http.StatusOK)
+					assert.Equal(t, body, "proxied /last")
+				}
+				resp, _ := idle.get("/health")
+				assert.Equal(t, resp.Close, true)
+				assert.Equal(t, idle.closedAfter(), time.Duration(0))
+
+				quiet := busy.closedAfter()
+				assert.Check(t, quiet > tt.usable && quiet < tt.end, "closed after %v without use", quiet)
+				assert.Equal(t, <-b.drained, 0)
+			})
+		})
+	}
+}
+
+// Contract section 6: /health, /metrics and a 405 on them ask the client to leave.
+func TestDrainAsksClientsToLeave(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := startIn(t, newFakes())
+		requests := [][2]string{{"GET", "/health"}, {"GET", "/metrics"}, {"POST", "/metrics"}}
+		var clients []*client
+		for range requests {
+			clients = append(clients, b.connect())
+		}
+		for _, c := range clients {
+			resp, _ := c.get("/health")
+			assert.Equal(t, resp.Close, false)
+		}
+		b.beginDrain()
+		synctest.Wait()
+		for i, r := range requests {
+			clients[i].send(r[0], r[1])
+			resp, _ := clients[i].receive()
+			assert.Check(t, resp.Close, "%s %s", r[0], r[1])
+		}
+		assert.Equal(t, <-b.drained, 0)
+	})
+}
+
+// Contract section 6: what runs may finish, however long it takes within the deadline, and idle connections beside it
+// stay usable as long.
+func TestDrainLetsRequestsFinish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newFakes(), newHeld()
+		f.opts.Proxy = h
+		b := startIn(t, f)
+		running, beside := b.connect(), b.connect()
+		beside.get("/health")
+		running.send("GET", "/")
+		<-h.arrived
+		b.beginDrain()
+		time.Sleep(9 * time.Minute) // one minute more, and nobody keeps an idle connection
+		resp, _ := beside.get("/health")
+		assert.Equal(t, resp.StatusCode, http.StatusServiceUnavailable)
+		time.Sleep(50 * time.Minute)
+		assert.Equal(t, b.hasDrained(), false)
+		start := time.Now()
+		close(h.release)
+		_, body := running.receive()
+		assert.Equal(t, body, "done")
+		assert.NilError(t, <-h.causes)
+		assert.Equal(t, <-b.drained, 0)
+		assert.Check(t, time.Since(start) < 2*time.Minute, "it took %v", time.Since(start))
+	})
+}
+
+// Contract section 6: at the deadline the requests' contexts end with the given cause, their connections are cut without
+// a proper end, and they are counted; with a deadline of 0 at once.
+func TestDrainDeadline(t *testing.T) {
+	for _, limit := range []time.Duration{0, time.Second, time.Hour} {
+		t.Run(limit.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f, h := newFakes(), newHeld()
+				f.opts.Proxy, f.opts.Drain = h, limit
+				b := startIn(t, f)
+				one, two, idle := b.connect(), b.connect(), b.connect()
+				idle.get("/health")
+				one.send("GET", "/")
+				two.send("GET", "/")
+				<-h.arrived
+				<-h.arrived
+				start := time.Now()
+				b.beginDrain()
+				assert.ErrorIs(t, <-h.causes, errAbort)
+				assert.ErrorIs(t, <-h.causes, errAbort)
+				assert.Equal(t, time.Since(start), limit)
+				for _, c := range []*client{one, two} {
+					_, err := c.in.ReadByte()
+					assert.Check(t, errors.Is(err, io.EOF), "the server answered, or did not cut: %v", err)
+				}
+				assert.Equal(t, <-b.drained, 2)
+				assert.Check(t, time.Since(start) <= limit+3*time.Second, "it took %v", time.Since(start))
+			})
+		})
+	}
+}
+
+// Contract section 6: "0 aborts at once", also beside a connection on which nobody has ever said anything.
+func TestDrainZeroDoesNotWaitForSilentConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		f.opts.Drain = 0
+		b := startIn(t, f)
+		silent := b.connect()
+		synctest.Wait()
+		start := time.Now()
+		b.beginDrain()
+		assert.Equal(t, <-b.drained, 0)
+		assert.Equal(t, time.Since(start), time.Duration(0))
+		silent.closedAfter()
+	})
+}
+
+// Contract section 6: a connection that was opened and never used delays the end by a moment, not until the deadline.
+func TestDrainGivesUpUnusedConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		f.opts.Drain = 30 * time.Second
+		b := startIn(t, f)
+		unused := b.connect()
+		synctest.Wait()
+		start := time.Now()
+		b.beginDrain()
+		assert.Equal(t, <-b.drained, 0)
+		assert.Check(t, time.Since(start) < 5*time.Second, "it took %v", time.Since(start))
+		unused.closedAfter()
+	})
+}
+
+// Contract section 6: an open connection is a promise. Whenever in the drain a request comes on a connection that the
+// server has not closed yet, it is served to its end, and not read and dropped: the client could not know what became of
+// it. A connection that was never used is no exception.
+func TestDrainServesWhatItHasNotClosed(t *testing.T) {
+	for _, kind := range []string{"kept", "unused"} {
+		for moment := 100 * time.Millisecond; moment < 4*time.Second; moment += 200 * time.Millisecond {
+			t.Run(kind+" "+moment.String(), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f, h := newFakes(), newHeld()
+					f.opts.Proxy, f.opts.Drain = h, time.Minute
+					b := startIn(t, f)
+					c, silent := b.connect(), b.connect() // the silent one is there to be waited for
+					if kind == "kept" {
+						c.get("/health")
+					}
+					synctest.Wait()
+					b.beginDrain()
+					time.Sleep(moment)
+					if c.isClosed() {
+						return // the client knows that nothing it sends will be read
+					}
+					c.send("GET", "/")
+					synctest.Wait()
+					assert.Equal(t, len(h.arrived), 1, "the request was read, and dropped")
+					time.Sleep(30 * time.Second)
+					assert.Equal(t, b.hasDrained(), false)
+					close(h.release)
+					_, body := c.receive()
+					assert.Equal(t, body, "done")
+					assert.Equal(t, <-b.drained, 0)
+					silent.Close()
+				})
+			})
+		}
+	}
+}
+
+// Contract section 6: the deadline also ends a handler that is stuck in a write to a client that does not read.
+func TestDrainDeadlineEndsStuckWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		f.opts.Drain = time.Minute
+		stuck := make(chan error, 1)
+		f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					stuck <- err
+					panic(http.ErrAbortHandler)
+				}
+			}
+		})
+		b := startIn(t, f)
+		b.connect().send("GET", "/")
+		synctest.Wait()
+		start := time.Now()
+		b.beginDrain()
+		assert.Equal(t, <-b.drained, 1)
+		took := time.Since(start)
+		assert.Check(t, took >= time.Minute && took < time.Minute+5*time.Second, "it took %v", took)
+		assert.ErrorContains(t, <-stuck, "")
+	})
+}

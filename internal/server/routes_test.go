@@ -1,0 +1,66 @@
+package server
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"gotest.tools/v3/assert"
+)
+
+// Contract section 5 and row 1.1: the raw path decides, and nothing is ever redirected.
+func TestRoutes(t *testing.T) {
+	routes := New(newFakes().opts).routes()
+	for _, tt := range []struct{ method, target, want string }{
+		{"GET", "/health", `{"status":"healthy"`},
+		{"HEAD", "/health", `{"status":"healthy"`}, // net/http leaves the body away
+		{"GET", "/health?x=/metrics", `{"status":"healthy"`},
+		{"GET", "http://elsewhere.example/health", `{"status":"healthy"`},
+		{"GET", "/metrics", "metrics /metrics"},
+		{"HEAD", "/metrics?x", "metrics /metrics?x"},
+		{"POST", "/healthz", "proxied /healthz"},
+		{"GET", "/%68ealth", "proxied /%68ealth"},
+		{"GET", "//health", "proxied //health"},
+		{"GET", "/health/", "proxied /health/"},
+		{"GET", "/v1/../metrics", "proxied /v1/../metrics"},
+		{"GET", "//v1//messages", "proxied //v1//messages"},
+		{"POST", "/v1/messages?path=/health", "proxied /v1/messages?path=/health"},
+		{"OPTIONS", "*", "proxied *"},
+		{"GET", "http://health", "proxied http://health"},
+	} {
+		rec := httptest.NewRecorder()
+		req := httptest.NewRequest(tt.method, "/", nil)
+		req.RequestURI = tt.target
+		routes.ServeHTTP(rec, req)
+		assert.Check(t, rec.Code == http.StatusOK, "%s %s: status %d", tt.method, tt.target, rec.Code)
+		assert.Check(t, strings.HasPrefix(rec.Body.String(), tt.want), "%s %s: %s", tt.method, tt.target, rec.Body)
+	}
+}
+
+// Contract section 5: other methods than GET and HEAD are a 405 that says what is allowed.
+func TestRoutesOtherMethods(t *testing.T) {
+	routes := New(newFakes().opts).routes()
+	for _, target := range []string{"/health", "/metrics", "http://elsewhere.example/health"} {
+		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get"} {
+			rec := httptest.NewRecorder()
+			req := httptest.NewRequest("GET", "/", nil)
+			req.Method, req.RequestURI = method, target
+			routes.ServeHTTP(rec, req)
+			assert.Check(t, rec.Code == http.StatusMethodNotAllowed, "%s %s: status %d", method, target, rec.Code)
+			assert.Equal(t, rec.Header().Get("Allow"), "GET, HEAD")
+		}
+	}
+}
+
+// Contract row 1.1: "OPTIONS *" is forwarded too; net/http would answer it without asking anyone.
+func TestOptionsAsterisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startIn(t, newFakes()).connect()
+		c.send("OPTIONS", "*")
+		resp, body := c.receive()
+		assert.Equal(t, resp.StatusCode, http.StatusOK)
+		assert.Equal(t, body, "proxied *")
+	})
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// Contract section 4: a client that has not finished its header section after 10 s is disconnected, whether it says
+// nothing, stops in the middle, or goes on byte by byte. The handler never hears of it.
+func TestHeaderDeadline(t *testing.T) {
+	for name, talk := range map[string]func(c *client, done *sync.WaitGroup){
+		"silent": func(c *client, _ *sync.WaitGroup) {},
+		"stops":  func(c *client, _ *sync.WaitGroup) { c.write("GET / HTTP/1.1\r\nHost: proxy.test\r\n") },
+		"drips": func(c *client, done *sync.WaitGroup) {
+			c.write("GET / HTTP/1.1\r\nHost: proxy.test\r\nX-Slow: ")
+			done.Go(func() {
+				for {
+					time.Sleep(time.Second)
+					if _, err := io.WriteString(c, "x"); err != nil {
+						return
+					}
+				}
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFakes()
+				f.opts.Proxy = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an unfinished request was handled") })
+				c := startIn(t, f).connect()
+				start := time.Now()
+				var done sync.WaitGroup
+				talk(c, &done)
+				c.closedAfter()
+				assert.Equal(t, time.Since(start), 10*time.Second)
+				done.Wait()
+			})
+		})
+	}
+}
+
+// Contract section 4: the same for the second request on a connection, from its first byte; between two requests a
+// connection may rest for minutes.
+func TestHeaderDeadlineOnKeptConnection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := startIn(t, newFakes()).connect()
+		c.get("/first")
+		time.Sleep(5 * time.Minute)
+		resp, body := c.get("/second")
+		assert.Equal(t, resp.StatusCode, http.StatusOK)
+		assert.Equal(t, body, "proxied /second")
+		time.Sleep(5 * time.Minute)
+		c.write("GET /third HTTP/1.1\r\n")
+		assert.Equal(t, c.closedAfter(), 10*time.Second)
+	})
+}
+
+// Contract section 4: there is no deadline on a whole request or a whole response.
+func TestNoDeadlineOnBodies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			body, err := io.ReadAll(r.Body)
+			assert.Check(t, err)
+			assert.Check(t, string(body) == "0123456789")
+			for range 10 {
+				io.WriteString(w, "event\n")
+				http.NewResponseController(w).Flush()
+				time.Sleep(time.Hour)
+			}
+		})
+		c := startIn(t, f).connect()
+		c.write("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 10\r\n\r\n")
+		for i := range 10 {
+			time.Sleep(time.Hour)
+			c.write(string(rune('0' + i)))
+		}
+		resp, err := http.ReadResponse(c.in, nil)
+		assert.NilError(t, err)
+		start := time.Now()
+		body, err := io.ReadAll(resp.Body)
+		assert.NilError(t, err)
+		assert.Equal(t, len(body), 10*len("event\n"))
+		assert.Equal(t, time.Since(start), 10*time.Hour)
+	})
+}

@@ -1,5 +1,7 @@
 # Every recipe is one command that also works when typed. `nix develop` has all the tools they call.
 
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
 namespace := "anthropic-oauth-proxy"
 
 # List the recipes.
@@ -48,8 +50,8 @@ flake:
     nix flake check
 
 # Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO).
-render:
-    kubectl kustomize k8s | ko resolve --bare -f -
+render *flags:
+    kubectl kustomize k8s | ko resolve --bare {{flags}} -f -
 
 # Follow the proxy's log in the cluster.
 logs:

@@ -1,0 +1,77 @@
+package claudecode_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// version is pinned because a new one may send beta flags that the stand-in does not know yet.
+// To move on: change it, run the test, and add to standin/betas.go what the API accepts.
+const version = "2.1.330"
+
+// install fetches Claude Code with npm into a folder that goes away with the test. It runs none
+// of the package's scripts and needs no Node.js afterwards: the platform's package is one program.
+func install(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped with -short: Claude Code is a download of about 100 MB")
+	}
+	npm, err := exec.LookPath("npm")
+	if err != nil {
+		t.Skip("skipped: there is no npm on the PATH to fetch Claude Code with")
+	}
+	dir := t.TempDir()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, npm, "install", "--prefix", dir, "--ignore-scripts", "--no-audit", "--no-fund", "--no-save",
+		"@anthropic-ai/claude-code@"+version)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Skipf("skipped: npm cannot fetch Claude Code %s: %v\n%s", version, err, out)
+	}
+	// npm picks the packages for this platform; for Linux it may be one too many, of which only
+	// one finds its C library.
+	programs, err := filepath.Glob(filepath.Join(dir, "node_modules", "@anthropic-ai", "claude-code-*", "claude"))
+	assert.NilError(t, err)
+	for _, program := range programs {
+		if out, err := exec.CommandContext(ctx, program, "--version").Output(); err == nil {
+			assert.Assert(t, strings.HasPrefix(string(out), version), "want version %s, got %s", version, out)
+			return program
+		}
+	}
+	t.Skipf("skipped: Claude Code %s has no program that runs on %s/%s (tried %v)", version, runtime.GOOS, runtime.GOARCH, programs)
+	return ""
+}
+
+// run asks Claude Code one question in an empty folder, with an environment that holds nothing
+// but what is given. It can reach the proxy and nothing else: whatever it would like to tell
+// anyone on the internet goes to a port where nobody listens.
+func run(t *testing.T, program, proxy string, env []string, files map[string]string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, "-p", "hello")
+	cmd.Dir = dir
+	cmd.Env = append([]string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + t.TempDir(),
+		"ANTHROPIC_BASE_URL=" + proxy,
+		"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1",
+		"DISABLE_AUTOUPDATER=1",
+		"HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9", "NO_PROXY=127.0.0.1",
+	}, env...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}

@@ -1,0 +1,291 @@
+package delivery
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+)
+
+const address = "http://127.0.0.1:8080"
+
+// The image, unpacked and run with the arguments, files and restrictions of the manifest and nothing else: it serves a stream
+// from https://api.anthropic.com (a stand-in, in the container's own network), and SIGTERM lets that stream finish.
+func TestImageRunsStreamsAndDrains(t *testing.T) {
+	m := rendered(t)
+	n := newNetwork(t)
+	events, beta := make(chan string), make(chan []string, 1)
+	serveUpstream(t, n, func(w http.ResponseWriter, r *http.Request) {
+		beta <- r.Header.Values("anthropic-beta")
+		w.Header().Set("Content-Type", "text/event-stream")
+		for {
+			select {
+			case event, more := <-events:
+				if !more {
+					return
+				}
+				fmt.Fprintf(w, "data: %s\n\n", event)
+				_ = http.NewResponseController(w).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+	p := startPod(t, m, n)
+	client := n.client()
+	waitUntilHealthy(t, p, client)
+	checkConfinement(t, m, p)
+
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, address+"/v1/messages", strings.NewReader(`{"stream":true}`))
+	assert.NilError(t, err)
+	request.Header.Set("anthropic-beta", "context-management-2025-06-27")
+	answered := make(chan *http.Response, 1)
+	go func() {
+		response, err := client.Do(request)
+		if err != nil {
+			t.Error(err)
+			close(answered)
+			return
+		}
+		answered <- response
+	}()
+	send(t, events, "one")
+	response, ok := <-answered
+	assert.Assert(t, ok)
+	defer response.Body.Close()
+	assert.Equal(t, response.StatusCode, http.StatusOK)
+	lines := bufio.NewReader(response.Body)
+	assert.Equal(t, nextEvent(t, lines), "one")
+	// "two" is not sent before "one" has arrived: nothing on the way waits for more.
+	send(t, events, "two")
+	assert.Equal(t, nextEvent(t, lines), "two")
+	assert.Equal(t, strings.Join(<-beta, ","), "context-management-2025-06-27,oauth-2025-04-20")
+
+	assert.NilError(t, syscall.Kill(p.pid, syscall.SIGTERM))
+	p.waitFor(t, "the listener to close", func() bool {
+		response, err := client.Get(address + "/health")
+		if err == nil {
+			response.Body.Close()
+		}
+		return err != nil && strings.Contains(err.Error(), "connection refused")
+	})
+	send(t, events, "three")
+	assert.Equal(t, nextEvent(t, lines), "three")
+	close(events)
+	rest, err := io.ReadAll(lines)
+	assert.NilError(t, err, "the stream was cut by the drain")
+	assert.Equal(t, string(rest), "")
+	select {
+	case <-p.ended:
+		assert.NilError(t, p.err, "the exit code after a drain must be 0")
+	case <-time.After(deadline):
+		t.Fatal("the process goes on after its last stream has ended")
+	}
+}
+
+// checkConfinement asks the kernel whether the process is held as the manifest says.
+func checkConfinement(t *testing.T, m manifests, p *pod) {
+	t.Helper()
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	assert.NilError(t, err)
+	status := map[string]string{}
+	for line := range strings.Lines(string(content)) {
+		key, value, _ := strings.Cut(line, ":")
+		status[key] = strings.Join(strings.Fields(value), " ")
+	}
+	assert.Equal(t, status["Uid"], "65532 65532 65532 65532")
+	assert.Equal(t, status["Gid"], "65532 65532 65532 65532")
+	for _, set := range []string{"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"} {
+		assert.Equal(t, status[set], "0000000000000000", set)
+	}
+	assert.Equal(t, status["NoNewPrivs"], "1")
+	assert.Equal(t, status["Seccomp"], "2")
+	assert.Assert(t, strings.HasSuffix(status["NSpid"], " 1"), "the proxy is process 1 of its container")
+	mounts, err := os.ReadFile(fmt.Sprintf("/proc/%d/mounts", p.pid))
+	assert.NilError(t, err)
+	for line := range strings.Lines(string(mounts)) {
+		fields := strings.Fields(line) // device, mount point, type, options
+		if fields[1] == "/" || fields[1] == m.container().VolumeMounts[0].MountPath {
+			assert.Assert(t, strings.HasPrefix(fields[3], "ro,"), "%s is writable", fields[1])
+		}
+	}
+	assert.Equal(t, p.account(t, "memory.max", "memory.limit_in_bytes"), m.container().Resources.Limits.Memory().Value())
+}
+
+// The sum in deployment.yaml, put to the test: as many streams as there are slots but a few, and through those few slots several
+// times as many request bodies as the budget holds, under the manifest's memory limit. Nothing is refused and nothing is killed.
+func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
+	m := rendered(t)
+	config := configOf(t, m).Proxy
+	held := int(config.MaxBufferedBytes / config.MaxBodyBytes) // bodies that fit at once
+	streams := int(config.MaxConnections) - held
+	uploads := 4 * held
+
+	n := newNetwork(t)
+	finish := make(chan struct{})
+	var arrived atomic.Int64
+	full := make(chan struct{}) // closed when the upstream has read as many bodies as the proxy may hold
+	serveUpstream(t, n, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stream" {
+			fmt.Fprint(w, "data: begun\n\n")
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-finish:
+			case <-r.Context().Done():
+			}
+			return
+		}
+		read, err := io.Copy(io.Discard, r.Body)
+		if err != nil || read != config.MaxBodyBytes {
+			t.Errorf("upload: %d bytes, %v", read, err)
+		}
+		if arrived.Add(1) == int64(held) {
+			close(full)
+		}
+		select {
+		case <-full:
+		case <-time.After(deadline):
+			t.Errorf("max_buffered_bytes has room for %d bodies at once, but no more than %d came", held, arrived.Load())
+		}
+	})
+	p := startPod(t, m, n)
+	client := n.client()
+	waitUntilHealthy(t, p, client)
+
+	var open, done sync.WaitGroup
+	for range streams {
+		open.Add(1)
+		done.Go(func() {
+			begun := sync.OnceFunc(open.Done)
+			defer begun()
+			response, err := client.Get(address + "/stream")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer response.Body.Close()
+			lines := bufio.NewReader(response.Body)
+			if line, err := lines.ReadString('\n'); err != nil || line != "data: begun\n" {
+				t.Errorf("stream: %q, %v", line, err)
+			}
+			begun()
+			if _, err := io.Copy(io.Discard, lines); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	open.Wait()
+	withStreams := p.account(t, "memory.current", "memory.usage_in_bytes")
+
+	body := bytes.Repeat([]byte("x"), int(config.MaxBodyBytes))
+	var sent sync.WaitGroup
+	for range uploads {
+		sent.Go(func() {
+			// Chunked, so that the proxy cannot know the size: the dearest way to hold a body.
+			response, err := client.Post(address+"/upload", "application/json", io.MultiReader(bytes.NewReader(body)))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			response.Body.Close()
+			if response.StatusCode != http.StatusOK {
+				t.Errorf("upload: %s", response.Status)
+			}
+		})
+	}
+	sent.Wait()
+	close(finish)
+	done.Wait()
+
+	limit := m.container().Resources.Limits.Memory().Value()
+	peak := p.account(t, "memory.peak", "memory.max_usage_in_bytes")
+	t.Logf("%d streams: %d MiB; with %d uploads at most %d of %d MiB", streams, withStreams/mebibyte, uploads, peak/mebibyte, limit/mebibyte)
+	assert.Assert(t, peak < limit, "the container ran into its memory limit")
+	select {
+	case <-p.ended:
+		t.Fatalf("the container has ended: %v", p.err)
+	default:
+	}
+}
+
+const deadline = 30 * time.Second
+
+// waitFor polls, for as long as the container lives.
+func (p *pod) waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		select {
+		case <-p.ended:
+			return poll.Error(fmt.Errorf("waiting for %s: the container has ended: %w", what, p.err))
+		default:
+		}
+		if done() {
+			return poll.Success()
+		}
+		return poll.Continue("waiting for %s", what)
+	}, poll.WithTimeout(deadline), poll.WithDelay(10*time.Millisecond))
+}
+
+// waitUntilHealthy is the readiness probe, on both families of addresses.
+func waitUntilHealthy(t *testing.T, p *pod, client *http.Client) {
+	t.Helper()
+	for _, base := range []string{address, "http://[::1]:8080"} {
+		p.waitFor(t, base+"/health", func() bool {
+			response, err := client.Get(base + "/health")
+			if err != nil {
+				return false
+			}
+			defer response.Body.Close()
+			return response.StatusCode == http.StatusOK
+		})
+	}
+}
+
+// serveUpstream is the API in the container's network: port 443, with a certificate for its name from the image's own authority.
+func serveUpstream(t *testing.T, n *network, handler http.HandlerFunc) {
+	t.Helper()
+	trusted, err := upstreamAuthority()
+	assert.NilError(t, err)
+	server := httptest.NewUnstartedServer(handler)
+	assert.NilError(t, server.Listener.Close())
+	server.Listener = n.listen(t, "127.0.0.1:443")
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{trusted.certificate}}
+	server.EnableHTTP2 = true
+	server.StartTLS()
+	t.Cleanup(server.Close)
+}
+
+// send hands the upstream the next event of its stream.
+func send(t *testing.T, events chan<- string, event string) {
+	t.Helper()
+	select {
+	case events <- event:
+	case <-time.After(deadline):
+		t.Fatalf("no stream is open at the upstream to send %q on", event)
+	}
+}
+
+// nextEvent reads one `data:` line and the empty line after it.
+func nextEvent(t *testing.T, lines *bufio.Reader) string {
+	t.Helper()
+	line, err := lines.ReadString('\n')
+	assert.NilError(t, err)
+	data, found := strings.CutPrefix(strings.TrimSpace(line), "data: ")
+	assert.Assert(t, found, "%q is no event", line)
+	_, err = lines.ReadString('\n')
+	assert.NilError(t, err)
+	return data
+}

@@ -1,0 +1,17 @@
+// Package delivery walks the road from this source tree to a running pod, without a network: ko builds the image on a base made
+// here and pushes it to a registry in this process, Kustomize renders k8s/, ko resolves it, the Kubernetes libraries judge every
+// object, and runc runs the image under the restrictions that the manifest asks for.
+//
+// Run them with -count=1: `go test` does not notice that k8s/ or the command has changed, since both are outside of this module.
+//
+// There is no code here, only tests. What the road needs stands in files of its own:
+//
+//	tools_test.go     the repository, copies of it, and the tools (ko, runc)
+//	registry_test.go  the registry and the base image
+//	ko_test.go        running ko
+//	render_test.go    rendering k8s/ and decoding it strictly
+//	pod_test.go       a pod's stand-in: bundle, runc, cgroup
+//	netns_test.go     a network namespace with nothing but loopback
+//
+// Each check is a function that returns an error, so that badinput_test.go can show that it goes red and says what to do.
+package delivery

@@ -1,0 +1,181 @@
+package delivery
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"sigs.k8s.io/json"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/kustomize/kyaml/resid"
+	"sigs.k8s.io/yaml"
+)
+
+// manifests is everything that k8s/ deploys: one object of each of these kinds, and no other.
+type manifests struct {
+	namespace     *corev1.Namespace
+	account       *corev1.ServiceAccount
+	config        *corev1.ConfigMap
+	service       *corev1.Service
+	networkPolicy *networkingv1.NetworkPolicy
+	deployment    *appsv1.Deployment
+}
+
+func (m manifests) pod() *corev1.PodTemplateSpec { return &m.deployment.Spec.Template }
+
+func (m manifests) container() *corev1.Container { return &m.pod().Spec.Containers[0] }
+
+// render is `kubectl kustomize dir/k8s`, one YAML document per object, without what the optional component k8s/monitoring adds
+// when somebody switches it on: the component has its own tests.
+func render(dir string) ([]string, error) {
+	objects, err := kustomize(filepath.Join(dir, "k8s"))
+	if err != nil {
+		return nil, err
+	}
+	optional := map[resid.ResId]bool{}
+	if component := filepath.Join(dir, "k8s", "monitoring"); filesys.MakeFsOnDisk().IsDir(component) {
+		added, err := kustomize(component)
+		if err != nil {
+			return nil, err
+		}
+		for _, object := range added.Resources() {
+			optional[object.CurId()] = true
+		}
+	}
+	var documents []string
+	for _, object := range objects.Resources() {
+		if optional[object.CurId()] {
+			continue
+		}
+		document, err := object.AsYAML() // Kustomize lets a repeated field pass; this does not
+		if err != nil {
+			return nil, fmt.Errorf("k8s/: the %s %s: %w\nmend the field that it names", object.GetKind(), object.GetName(), err)
+		}
+		documents = append(documents, string(document))
+	}
+	return documents, nil
+}
+
+func kustomize(dir string) (resmap.ResMap, error) {
+	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nmend what Kustomize names; `kubectl kustomize` shows the same", err)
+	}
+	return objects, nil
+}
+
+// decode is as strict as a kube-apiserver that is asked for strict field validation: no unknown and no repeated field.
+func decode(document string) (runtime.Object, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return nil, err
+		}
+	}
+	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	object, _, err := decoder.Decode([]byte(document), nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("k8s/: the object of %q is not what Kubernetes knows: %w\n"+
+			"correct the spelling of the kind or field, or the type of its value; `kubectl explain` lists them",
+			regexp.MustCompile(`(?m)^kind: .*$`).FindString(document), err)
+	}
+	return object, nil
+}
+
+// unmarshalStrict is for what has no Kubernetes type here: spelling counts, upper and lower case too, and nothing may be repeated.
+func unmarshalStrict(source []byte, into any) error {
+	content, err := yaml.YAMLToJSONStrict(source)
+	if err != nil {
+		return err
+	}
+	problems, err := json.UnmarshalStrict(content, into)
+	return errors.Join(append(problems, err)...)
+}
+
+// load renders and decodes dir/k8s.
+func load(dir string) (manifests, error) {
+	var m manifests
+	documents, err := render(dir)
+	if err != nil {
+		return m, err
+	}
+	seen := map[string]bool{}
+	for _, document := range documents {
+		object, err := decode(document)
+		if err != nil {
+			return m, err
+		}
+		kind := object.GetObjectKind().GroupVersionKind().Kind
+		if seen[kind] {
+			return m, fmt.Errorf("k8s/ has two objects of the kind %s", kind)
+		}
+		seen[kind] = true
+		switch object := object.(type) {
+		case *corev1.Namespace:
+			m.namespace = object
+		case *corev1.ServiceAccount:
+			m.account = object
+		case *corev1.ConfigMap:
+			m.config = object
+		case *corev1.Service:
+			m.service = object
+		case *networkingv1.NetworkPolicy:
+			m.networkPolicy = object
+		case *appsv1.Deployment:
+			m.deployment = object
+		default:
+			return m, fmt.Errorf("k8s/ deploys a %s: the proxy needs no Secret, no Ingress, no volume and no role, "+
+				"only a Namespace, ServiceAccount, ConfigMap, Service, NetworkPolicy and Deployment", kind)
+		}
+	}
+	if len(seen) != 6 {
+		return m, fmt.Errorf("k8s/ deploys %d kinds of objects, not 6: is a file missing under resources: in k8s/kustomization.yaml?", len(seen))
+	}
+	if n := len(m.pod().Spec.Containers) + len(m.pod().Spec.InitContainers); n != 1 {
+		return m, fmt.Errorf("the pod has %d containers: the proxy is one container, without sidecars", n)
+	}
+	return m, nil
+}
+
+var loadOnce = sync.OnceValues(func() (manifests, error) { return load(repository) })
+
+func rendered(t *testing.T) manifests {
+	t.Helper()
+	m, err := loadOnce()
+	assert.NilError(t, err)
+	return m
+}
+
+// checkResolved says what is wrong with manifests that ko has resolved: Kubernetes can pull none but images by digest.
+func checkResolved(resolved, repo string) error {
+	if strings.Contains(resolved, "ko://") {
+		return fmt.Errorf("a ko:// is left after ko resolve: ko replaces only values that begin with it, so write it only as image: in k8s/deployment.yaml")
+	}
+	images := 0
+	for line := range strings.Lines(resolved) {
+		image, found := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(line), "- ")), "image: ")
+		if !found {
+			continue
+		}
+		images++
+		if !strings.HasPrefix(image, repo+"@sha256:") {
+			return fmt.Errorf("the image %s is not a digest of %s: image: in k8s/deployment.yaml must be ko://%s", image, repo, importPath)
+		}
+	}
+	if images != 1 {
+		return fmt.Errorf("%d images in the resolved manifests, not 1", images)
+	}
+	return nil
+}

@@ -1,0 +1,178 @@
+package flake
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+const repository = "../.."
+
+// A nixEnv is a Nix with a store, a configuration and a copy of the repository of its own, all of it in temporary folders.
+type nixEnv struct {
+	source string // the copy, in a git repository of its own, because a flake sees only what git tracks
+	store  string
+	pkgs   string // the stand-in for nixpkgs
+	system string
+	env    []string
+}
+
+func install(t *testing.T) *nixEnv {
+	t.Helper()
+	if os.Getenv("IN_NIX_SHELL") != "" {
+		t.Skip("inside `nix develop` the flake has just been proved against the real nixpkgs; `nix flake check` does the rest")
+	}
+	if _, err := exec.LookPath("nix"); err != nil {
+		message := "the flake is not checked: there is no `nix` here (Debian: apt-get install nix-bin)"
+		if os.Getenv("CI") != "" {
+			t.Fatal(message)
+		}
+		t.Skip(message)
+	}
+	// Nix makes what it stores read-only, folders too, which t.TempDir cannot remove unless it runs as root.
+	dir, err := os.MkdirTemp("", "flake")
+	assert.NilError(t, err)
+	dir, err = filepath.EvalSymlinks(dir)
+	assert.NilError(t, err)
+	t.Cleanup(func() {
+		filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+			if err == nil && entry.IsDir() {
+				return os.Chmod(path, 0o700)
+			}
+			return nil
+		})
+		os.RemoveAll(dir)
+	})
+
+	nix := &nixEnv{
+		source: filepath.Join(dir, "source"),
+		store:  filepath.Join(dir, "store"),
+		pkgs:   filepath.Join(dir, "nixpkgs"),
+		system: map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[runtime.GOARCH] + "-" + runtime.GOOS,
+		env: []string{
+			"PATH=" + os.Getenv("PATH"),
+			"HOME=" + dir,
+			"XDG_CACHE_HOME=" + filepath.Join(dir, "cache"),
+			"NIX_CONF_DIR=" + filepath.Join(dir, "conf"),
+			"NIX_STORE_DIR=" + filepath.Join(dir, "store"),
+			"NIX_STATE_DIR=" + filepath.Join(dir, "state"),
+			"NIX_LOG_DIR=" + filepath.Join(dir, "log"),
+			"NIX_LOCALSTATE_DIR=" + filepath.Join(dir, "localstate"),
+			"GIT_CONFIG_GLOBAL=/dev/null",
+			"GIT_CONFIG_NOSYSTEM=1",
+		},
+	}
+	assert.NilError(t, os.Mkdir(filepath.Join(dir, "conf"), 0o755))
+	conf := "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\nflake-registry =\n"
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "conf", "nix.conf"), []byte(conf), 0o644))
+
+	copyRepository(t, nix.source)
+	nix.git(t, "init", "--quiet")
+	nix.git(t, "add", "--all")
+	nix.git(t, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
+
+	assert.NilError(t, os.CopyFS(nix.pkgs, os.DirFS("testdata/nixpkgs")))
+	assert.NilError(t, os.WriteFile(filepath.Join(nix.pkgs, "host.nix"), []byte(hostFacts(t, nix.system)), 0o644))
+	return nix
+}
+
+// hostFacts tells the stand-in for nixpkgs what it may use of this machine. The modules are downloaded here, not by a builder.
+func hostFacts(t *testing.T, system string) string {
+	t.Helper()
+	goCommand := func(args ...string) string {
+		cmd := exec.Command("go", args...)
+		cmd.Dir = repository
+		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
+		output, err := cmd.CombinedOutput()
+		assert.NilError(t, err, "go %s: %s", strings.Join(args, " "), output)
+		return strings.TrimSpace(string(output))
+	}
+	goCommand("mod", "download")
+	shell, err := exec.LookPath("bash")
+	assert.NilError(t, err)
+	return fmt.Sprintf("{ system = %q; shell = %q; path = %q; goCache = %q; goModCache = %q; }\n",
+		system, shell, os.Getenv("PATH"), goCommand("env", "GOCACHE"), goCommand("env", "GOMODCACHE"))
+}
+
+// copyRepository takes what git tracks or would track, with the changes that are not committed yet.
+func copyRepository(t *testing.T, to string) {
+	t.Helper()
+	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	list.Dir = repository
+	names, err := list.Output()
+	assert.NilError(t, err, "git ls-files: run this test in a git checkout")
+	for name := range strings.SplitSeq(strings.TrimRight(string(names), "\x00"), "\x00") {
+		from, to := filepath.Join(repository, name), filepath.Join(to, name)
+		info, err := os.Stat(from)
+		if os.IsNotExist(err) { // deleted, and the deletion not yet committed
+			continue
+		}
+		assert.NilError(t, err)
+		content, err := os.ReadFile(from)
+		assert.NilError(t, err)
+		assert.NilError(t, os.MkdirAll(filepath.Dir(to), 0o755))
+		assert.NilError(t, os.WriteFile(to, content, info.Mode().Perm()))
+	}
+}
+
+// stub completes a command with the stand-in for nixpkgs. Options stand before `--`, where a program's own arguments begin.
+func (n *nixEnv) stub(args ...string) []string {
+	override := []string{"--override-input", "nixpkgs", "path:" + n.pkgs, "--no-write-lock-file", "--print-build-logs"}
+	verbs := 1
+	if args[0] == "flake" {
+		verbs = 2
+	}
+	return append(append(append([]string{}, args[:verbs]...), override...), args[verbs:]...)
+}
+
+func (n *nixEnv) succeeds(t *testing.T, args ...string) (stdout string) {
+	t.Helper()
+	stdout, all, err := n.run(args)
+	assert.NilError(t, err, "nix %s\n%s", strings.Join(args, " "), all)
+	return stdout
+}
+
+func (n *nixEnv) fails(t *testing.T, args ...string) (output string) {
+	t.Helper()
+	_, output, err := n.run(args)
+	assert.Assert(t, err != nil, "nix %s should fail, but it passed", strings.Join(args, " "))
+	return output
+}
+
+func (n *nixEnv) run(args []string) (stdout, all string, err error) {
+	var out, both bytes.Buffer
+	cmd := exec.Command("nix", args...)
+	cmd.Dir, cmd.Env = n.source, n.env
+	cmd.Stdout, cmd.Stderr = &out, &both
+	err = cmd.Run()
+	return out.String(), out.String() + both.String(), err
+}
+
+// edit replaces what the regular expression old matches, until the end of the test.
+func (n *nixEnv) edit(t *testing.T, name, old, new string) {
+	t.Helper()
+	path := filepath.Join(n.source, name)
+	content, err := os.ReadFile(path)
+	assert.NilError(t, err)
+	changed := regexp.MustCompile(old).ReplaceAllLiteral(content, []byte(new))
+	assert.Assert(t, !bytes.Equal(changed, content), "%s has nothing like %s any more: this test breaks it there", name, old)
+	t.Cleanup(func() { assert.NilError(t, os.WriteFile(path, content, 0o644)) })
+	assert.NilError(t, os.WriteFile(path, changed, 0o644))
+}
+
+func (n *nixEnv) git(t *testing.T, args ...string) {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir, cmd.Env = n.source, n.env
+	output, err := cmd.CombinedOutput()
+	assert.NilError(t, err, "git %s: %s", strings.Join(args, " "), output)
+}

@@ -1,0 +1,64 @@
+# The few functions of nixpkgs' lib that our flake calls. A file set is a function here: is this path in it?
+let
+  under = folder: path: path == folder || builtins.substring 0 (builtins.stringLength folder + 1) path == folder + "/";
+
+  asPredicate =
+    set:
+    if builtins.isFunction set then
+      set
+    else if builtins.pathExists set then
+      path: _: under (toString set) path
+    else
+      throw "lib.fileset: ${toString set} does not exist, or git does not track it";
+
+  # Whether a folder holds anything of the set: an empty one would change the source, and so would a whole tree of them.
+  holds =
+    keep: folder:
+    let
+      entries = builtins.readDir folder;
+    in
+    builtins.any (
+      name: if entries.${name} == "directory" then holds keep "${folder}/${name}" else keep "${folder}/${name}" entries.${name}
+    ) (builtins.attrNames entries);
+in
+rec {
+  genAttrs =
+    names: value:
+    builtins.listToAttrs (
+      map (name: {
+        inherit name;
+        value = value name;
+      }) names
+    );
+
+  optionals = condition: values: if condition then values else [ ];
+
+  getExe = package: "${package}/bin/${package.meta.mainProgram}";
+
+  licenses.mit.spdxId = "MIT";
+
+  fileset = {
+    unions = sets: path: type: builtins.any (set: asPredicate set path type) sets;
+
+    fileFilter =
+      predicate: folder: path: type:
+      under (toString folder) path
+      && type == "regular"
+      && predicate {
+        name = baseNameOf path;
+        inherit type;
+        hasExt = ext: builtins.match ".*[.]${ext}" path != null;
+      };
+
+    toSource =
+      { root, fileset }:
+      let
+        keep = asPredicate fileset;
+      in
+      builtins.path {
+        name = "source";
+        path = root;
+        filter = path: type: if type == "directory" then holds keep path else keep path type;
+      };
+  };
+}

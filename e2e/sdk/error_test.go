@@ -1,0 +1,191 @@
+package sdk_test
+
+import (
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/anthropics/anthropic-sdk-go/v2"
+	"github.com/anthropics/anthropic-sdk-go/v2/option"
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
+)
+
+// 2.7: the API's errors are the API's: status, type, id, headers and text. The proxy repeats
+// nothing, so the API sees as many requests as the SDK decided to make.
+func TestErrorsOfTheAPI(t *testing.T) {
+	for name, tc := range map[string]struct {
+		refusal *standin.Error
+		kind    anthropic.ErrorType
+		header  string // one that must arrive
+		retried bool   // by the SDK, which is allowed one retry
+	}{
+		"429": {refusal: standin.RateLimited(), kind: anthropic.ErrorTypeRateLimitError, header: "Retry-After", retried: true},
+		"529": {refusal: standin.Overloaded(), kind: anthropic.ErrorTypeOverloadedError, header: "X-Should-Retry", retried: true},
+		"500": {refusal: &standin.Error{Status: 500, Type: "api_error", Message: "Internal server error", Header: map[string]string{"Retry-After-Ms": "1"}},
+			kind: anthropic.ErrorTypeAPIError, header: "Retry-After-Ms", retried: true},
+		"504 of the API": {refusal: &standin.Error{Status: 504, Type: "timeout_error", Message: "Request timed out", Header: map[string]string{"Retry-After-Ms": "1"}},
+			kind: anthropic.ErrorTypeTimeoutError, header: "Retry-After-Ms", retried: true},
+		"403": {refusal: &standin.Error{Status: 403, Type: "permission_error", Message: "OAuth token has been revoked.", Header: map[string]string{"X-Should-Retry": "false"}},
+			kind: anthropic.ErrorTypePermissionError, header: "X-Should-Retry"},
+		"400": {refusal: standin.NotClaudeCode(), kind: anthropic.ErrorTypeInvalidRequestError, header: "Cf-Cache-Status"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			overBoth(t, binary.Config{}, func(t *testing.T, w world) {
+				w.api.Play(standin.Scene{Error: tc.refusal}, standin.Scene{Error: tc.refusal}, standin.Scene{Error: tc.refusal})
+				client := w.client(t, option.WithMaxRetries(1))
+				_, err := client.Messages.New(patient(t), ask(prompt))
+				refused := apiError(t, err)
+
+				want := 1
+				if tc.retried {
+					want = 2
+				}
+				requests := w.api.Requests()
+				assert.Equal(t, len(requests), want, "requests that reached the API")
+				last := requests[want-1]
+				assert.Equal(t, refused.StatusCode, tc.refusal.Status)
+				assert.Equal(t, refused.Type(), tc.kind)
+				assert.Equal(t, refused.RequestID, last.ID)
+				assert.Assert(t, cmp.Contains(refused.RawJSON(), tc.refusal.Message))
+				assert.Assert(t, refused.Response.Header.Get(tc.header) != "", "the header %s is lost", tc.header)
+				for name, value := range tc.refusal.Header {
+					assert.Equal(t, refused.Response.Header.Get(name), value, name)
+				}
+				line := w.proxy.Finished(t, refused.Response.Header.Get("X-Proxy-Request-Id"))
+				assert.Equal(t, line["status"], float64(tc.refusal.Status))
+				assert.Equal(t, line["upstream_request_id"], last.ID)
+			})
+		})
+	}
+}
+
+// 2.3, 2.4: the proxy makes its attempts, with the same bytes, and then the SDK makes none.
+func TestTimeoutIsNotRetriedByTheSDK(t *testing.T) {
+	overBoth(t, binary.Config{Proxy: "timeout_secs = 1\nretries = 1"}, func(t *testing.T, w world) {
+		hang := standin.Scene{Hang: true}
+		w.api.Play(hang, hang, hang, hang, hang, hang)
+		client := w.client(t, option.WithMaxRetries(2))
+		_, err := client.Messages.New(patient(t), ask(prompt))
+		refused := apiError(t, err)
+		assert.Equal(t, refused.StatusCode, 504)
+		ours(t, w, refused, "timeout after 1s (2 attempts)")
+		assert.Equal(t, refused.Response.Header.Get("X-Should-Retry"), "false")
+
+		requests := w.api.Requests()
+		assert.Equal(t, len(requests), 2, "requests that reached the API")
+		assert.Equal(t, string(requests[0].Body), string(requests[1].Body))
+		assert.DeepEqual(t, requests[0].Header, requests[1].Header)
+		for _, r := range requests {
+			gone, err := r.Finished(patient(t))
+			assert.NilError(t, err)
+			assert.Assert(t, gone, "the proxy left an attempt running that it had given up")
+		}
+		assert.Equal(t, w.proxy.Finished(t, refused.RequestID)["attempts"], 2.0)
+	})
+}
+
+// 2.3: a retry that succeeds is an answer like any other.
+func TestRetryAfterTimeoutSucceeds(t *testing.T) {
+	overBoth(t, binary.Config{Proxy: "timeout_secs = 1"}, func(t *testing.T, w world) {
+		w.api.Play(standin.Scene{Hang: true})
+		client := w.client(t, option.WithMaxRetries(0))
+		message, err := client.Messages.New(patient(t), ask(prompt))
+		assert.NilError(t, err)
+		assert.Equal(t, message.Content[0].Text, "Hello from the stand-in.")
+		assert.Equal(t, len(w.api.Requests()), 2, "requests that reached the API")
+	})
+}
+
+// 2.6: a connection that dies before the headers is one attempt and a 502.
+func TestConnectionCut(t *testing.T) {
+	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
+		w.api.Play(standin.Scene{}, standin.Scene{Cut: true})
+		client := w.client(t, option.WithMaxRetries(0))
+		// The first request leaves an idle connection behind: a request that is cut on such a
+		// one may have run, and must not be sent again either.
+		_, err := client.Messages.New(patient(t), ask(prompt))
+		assert.NilError(t, err)
+		_, err = client.Messages.New(patient(t), ask(prompt))
+		refused := apiError(t, err)
+		assert.Equal(t, refused.StatusCode, 502)
+		ours(t, w, refused, "upstream")
+		assert.Equal(t, len(w.api.Requests()), 2, "requests that reached the API")
+		assert.Equal(t, w.proxy.Finished(t, refused.RequestID)["attempts"], 1.0)
+	})
+}
+
+// 2.6: nobody listens there.
+func TestConnectionRefused(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	addr := ln.Addr().String()
+	assert.NilError(t, ln.Close())
+
+	w := world{proxy: binary.Start(t, binary.Config{Upstream: "https://" + addr, Secrets: []string{token, prompt}})}
+	client := w.client(t, option.WithMaxRetries(0))
+	_, err = client.Messages.New(patient(t), ask(prompt))
+	refused := apiError(t, err)
+	assert.Equal(t, refused.StatusCode, 502)
+	ours(t, w, refused, "upstream")
+}
+
+// 2.6: an API whose certificate nobody vouches for does not get the token.
+func TestUnknownCA(t *testing.T) {
+	api, err := standin.Start(standin.Options{})
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.Check(t, api.Close()) })
+	w := world{api: api, proxy: binary.Start(t, binary.Config{Upstream: api.URL, Secrets: []string{token, prompt}})}
+	client := w.client(t, option.WithMaxRetries(0))
+	_, err = client.Messages.New(patient(t), ask(prompt))
+	refused := apiError(t, err)
+	assert.Equal(t, refused.StatusCode, 502)
+	ours(t, w, refused, "upstream")
+	assert.Equal(t, len(api.Requests()), 0, "requests that reached the API")
+}
+
+// 1.11: a body beyond the limit is refused before the API hears of it.
+func TestBodyTooLarge(t *testing.T) {
+	overBoth(t, binary.Config{Proxy: "max_body_bytes = 1000"}, func(t *testing.T, w world) {
+		client := w.client(t)
+		_, err := client.Messages.New(patient(t), ask(strings.Repeat("x", 2000)))
+		refused := apiError(t, err)
+		assert.Equal(t, refused.StatusCode, 400)
+		ours(t, w, refused, "1000 bytes")
+		assert.Equal(t, len(w.api.Requests()), 0, "requests that reached the API")
+
+		_, err = client.Messages.New(patient(t), ask(strings.Repeat("x", 500)))
+		assert.NilError(t, err)
+	})
+}
+
+// ours checks what every error of the proxy's own must have for the SDK (section 3).
+func ours(t *testing.T, w world, refused *anthropic.Error, text string) {
+	t.Helper()
+	var body struct {
+		Type  string
+		Error struct {
+			Type, Message string
+			RequestID     string `json:"request_id"`
+		}
+		RequestID string `json:"request_id"`
+	}
+	assert.NilError(t, json.Unmarshal([]byte(refused.RawJSON()), &body))
+	assert.Equal(t, body.Type, "error")
+	assert.Equal(t, body.Error.Type, "proxy_error")
+	assert.Assert(t, cmp.Contains(body.Error.Message, text))
+	assert.Assert(t, cmp.Regexp(`^req_[0-9a-f]{32,}$`, body.RequestID))
+	assert.Equal(t, body.Error.RequestID, body.RequestID)
+
+	assert.Equal(t, refused.Type(), anthropic.ErrorType("proxy_error"))
+	assert.Equal(t, refused.RequestID, body.RequestID)
+	h := refused.Response.Header
+	assert.Equal(t, h.Get("X-Proxy-Request-Id"), body.RequestID)
+	assert.Equal(t, h.Get("Content-Type"), "application/json")
+	line := w.proxy.Finished(t, body.RequestID)
+	assert.Equal(t, line["status"], float64(refused.StatusCode))
+}

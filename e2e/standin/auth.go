@@ -1,0 +1,62 @@
+package standin
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// OAuthFlag is the beta flag that an OAuth token needs.
+const OAuthFlag = "oauth-2025-04-20"
+
+const (
+	oauthPrefix  = "sk-ant-oat01-"
+	apiKeyPrefix = "sk-ant-api03-"
+)
+
+// authorize takes any credential of the right form. The point is the last rule: an OAuth token
+// is good only together with its beta flag.
+func authorize(h http.Header) *Error {
+	if key := h.Get("X-Api-Key"); key != "" {
+		if !hasSecret(key, apiKeyPrefix) {
+			return unauthorized("invalid x-api-key")
+		}
+		return nil
+	}
+	auth := h.Get("Authorization")
+	if auth == "" {
+		return unauthorized("x-api-key header is required")
+	}
+	token, bearer := strings.CutPrefix(auth, "Bearer ")
+	if !bearer || !hasSecret(token, oauthPrefix) {
+		return unauthorized("Invalid bearer token")
+	}
+	if !slices.Contains(betaFlags(h), OAuthFlag) {
+		return unauthorized("OAuth authentication is currently not supported.")
+	}
+	return nil
+}
+
+func hasSecret(s, prefix string) bool {
+	return strings.HasPrefix(s, prefix) && len(s) > len(prefix)
+}
+
+// The two versions of the API. The newer one came with the SDKs' new major versions; Claude Code
+// 2.1 still asks for the older.
+const (
+	olderVersion = "2023-06-01"
+	newerVersion = "2026-10-21"
+)
+
+// checkVersion joins repeated lines as HTTP says, so a duplicated header is refused like at the
+// original.
+func checkVersion(h http.Header) *Error {
+	switch got := strings.Join(h.Values("Anthropic-Version"), ", "); got {
+	case olderVersion, newerVersion:
+		return nil
+	case "":
+		return invalid("anthropic-version: header is required")
+	default:
+		return invalid("anthropic-version: %q is not a valid version", got)
+	}
+}

@@ -1,0 +1,74 @@
+package standin
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+)
+
+// Request is one request as it arrived, so that a test can see what the proxy made of it.
+type Request struct {
+	Method, URI, Host, Proto string
+
+	Header http.Header
+	Body   []byte
+	ID     string // the request-id that the answer carries
+
+	done chan struct{} // closed when the answer is over; status and gone are set before
+	// gone: the client left before its answer was complete.
+	gone   bool
+	status int
+}
+
+// Finished waits until the answer is over and tells whether the client left before that.
+func (r *Request) Finished(ctx context.Context) (gone bool, err error) {
+	select {
+	case <-r.done:
+		return r.gone, nil
+	case <-ctx.Done():
+		return false, fmt.Errorf("the stand-in is still answering %s %s: %w", r.Method, r.URI, ctx.Err())
+	}
+}
+
+// Status waits for the end of the answer and returns its status, 0 if it never got one.
+func (r *Request) Status(ctx context.Context) (int, error) {
+	_, err := r.Finished(ctx)
+	return r.status, err
+}
+
+// Flags are the tokens of the request's anthropic-beta lines, in order.
+func (r *Request) Flags() []string { return betaFlags(r.Header) }
+
+// Requests are all requests so far, oldest first.
+func (s *Server) Requests() []*Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*Request(nil), s.requests...)
+}
+
+// Next waits for the oldest request that no earlier call of Next returned.
+func (s *Server) Next(ctx context.Context) (*Request, error) {
+	for {
+		s.mu.Lock()
+		arrived := s.arrived
+		if s.next < len(s.requests) {
+			s.next++
+			defer s.mu.Unlock()
+			return s.requests[s.next-1], nil
+		}
+		s.mu.Unlock()
+		select {
+		case <-arrived:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no request reached the stand-in: %w", ctx.Err())
+		}
+	}
+}
+
+func (s *Server) record(r *Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, r)
+	close(s.arrived) // wakes every Next that waits
+	s.arrived = make(chan struct{})
+}

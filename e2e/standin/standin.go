@@ -1,0 +1,117 @@
+// Package standin is a stand-in for the Anthropic API, for tests and for trying the proxy
+// without internet or an account. It is a server on loopback, and it is as strict as the
+// original where strictness is what a proxy can break:
+//
+//   - an OAuth token without the beta flag oauth-2025-04-20 is refused with 401 (auth.go);
+//   - a beta flag that nobody knows, or that comes twice, is refused with 400, and so is the
+//     body field of a beta whose flag is missing (betas.go, body.go);
+//   - a body must have the required fields, and no unknown ones (body.go).
+//
+// Its answers have the original's shape too: events and pings (events.go), errors (errors.go),
+// request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.
+//
+// The wording of errors is the original's wherever it is public knowledge.
+package standin
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// Options choose how the server is reached. The zero value is what the original offers:
+// TLS with HTTP/2 and HTTP/1.1, here on a free loopback port.
+type Options struct {
+	Addr   string // default 127.0.0.1:0
+	HTTP1  bool   // do not offer HTTP/2
+	Plain  bool   // no TLS, and therefore no HTTP/2
+	CAFile string // where the CA certificate goes; default: a new temporary file
+
+	// Log, if set, gets one line per request. It never sees a credential or a body.
+	Log func(format string, args ...any)
+}
+
+// Server is a running stand-in.
+type Server struct {
+	URL    string // https://127.0.0.1:port, or http:// when Plain
+	CAFile string // for SSL_CERT_FILE; empty when Plain
+
+	log     func(format string, args ...any)
+	http    *http.Server
+	tempDir string
+
+	mu       sync.Mutex
+	requests []*Request
+	next     int           // index of the request that Next returns next
+	arrived  chan struct{} // closed and renewed at each arrival
+	scenes   []Scene
+}
+
+// Start listens and serves until Close.
+func Start(o Options) (*Server, error) {
+	if o.Addr == "" {
+		o.Addr = "127.0.0.1:0"
+	}
+	s := &Server{log: o.Log, arrived: make(chan struct{})}
+	if s.log == nil {
+		s.log = func(string, ...any) {}
+	}
+	ln, err := net.Listen("tcp", o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	s.http = &http.Server{
+		Handler:   s.handler(),
+		Protocols: new(http.Protocols),
+		ErrorLog:  log.New(io.Discard, "", 0), // handshakes that a test breaks on purpose
+	}
+	s.http.Protocols.SetHTTP1(true)
+	s.http.Protocols.SetHTTP2(!o.HTTP1 && !o.Plain)
+	if o.Plain {
+		s.URL = "http://" + ln.Addr().String()
+		go s.http.Serve(ln)
+		return s, nil
+	}
+	if err := s.useTLS(o.CAFile); err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	s.URL = "https://" + ln.Addr().String()
+	go s.http.ServeTLS(ln, "", "")
+	return s, nil
+}
+
+func (s *Server) useTLS(caFile string) error {
+	if caFile == "" {
+		dir, err := os.MkdirTemp("", "standin-")
+		if err != nil {
+			return fmt.Errorf("folder for the CA: %w", err)
+		}
+		s.tempDir, caFile = dir, filepath.Join(dir, "ca.pem")
+	}
+	cert, caPEM, err := newCertificate()
+	if err != nil {
+		return fmt.Errorf("make certificate: %w", err)
+	}
+	if err := os.WriteFile(caFile, caPEM, 0o644); err != nil {
+		return fmt.Errorf("write CA: %w", err)
+	}
+	s.CAFile = caFile
+	s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return nil
+}
+
+// Close ends every connection at once.
+func (s *Server) Close() error {
+	err := s.http.Close()
+	if s.tempDir != "" {
+		err = errors.Join(err, os.RemoveAll(s.tempDir))
+	}
+	return err
+}

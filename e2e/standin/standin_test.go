@@ -1,0 +1,228 @@
+package standin_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
+)
+
+const (
+	oauth  = "Bearer sk-ant-oat01-test"
+	hello  = `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello"}]}`
+	stream = `{"model":"m","max_tokens":1,"stream":true,"messages":[{"role":"user","content":"hello"}]}`
+)
+
+// TestRefusals is the reason for the stand-in: what the API refuses, it refuses too.
+func TestRefusals(t *testing.T) {
+	s, client := start(t, standin.Options{})
+	for _, tc := range []struct {
+		name    string
+		path    string
+		header  http.Header
+		body    string
+		status  int
+		kind    string
+		message string // a part of it
+	}{
+		{name: "OAuth token without its flag", header: http.Header{"Authorization": {oauth}},
+			status: 401, kind: "authentication_error", message: "OAuth authentication is currently not supported."},
+		{name: "OAuth token with another flag", header: http.Header{"Authorization": {oauth}, "Anthropic-Beta": {"skills-2025-10-02"}},
+			status: 401, kind: "authentication_error", message: "OAuth"},
+		{name: "no credential", header: http.Header{}, status: 401, kind: "authentication_error", message: "x-api-key header is required"},
+		{name: "not a token", header: http.Header{"Authorization": {"Bearer nonsense"}}, status: 401, kind: "authentication_error", message: "Invalid bearer token"},
+		{name: "not a key", header: http.Header{"X-Api-Key": {"nonsense"}}, status: 401, kind: "authentication_error", message: "invalid x-api-key"},
+		{name: "a flag twice on one line", header: flags("oauth-2025-04-20, oauth-2025-04-20"),
+			status: 400, kind: "invalid_request_error", message: "`oauth-2025-04-20`"},
+		{name: "a flag twice on two lines", header: flags("oauth-2025-04-20", "skills-2025-10-02,oauth-2025-04-20"),
+			status: 400, kind: "invalid_request_error", message: "`oauth-2025-04-20`"},
+		{name: "an unknown flag", header: flags("oauth-2025-04-20,no-such-flag"),
+			status: 400, kind: "invalid_request_error", message: "Unexpected value(s) `no-such-flag` for the `anthropic-beta` header."},
+		{name: "an empty flag", header: flags("oauth-2025-04-20,"), status: 400, kind: "invalid_request_error", message: "Unexpected value(s) ``"},
+		{name: "a beta's field without its flag", header: flags("oauth-2025-04-20"), body: hello[:len(hello)-1] + `,"context_management":{}}`,
+			status: 400, kind: "invalid_request_error", message: "context_management: Extra inputs are not permitted"},
+		{name: "an unknown field", header: flags("oauth-2025-04-20"), body: hello[:len(hello)-1] + `,"nonsense":1}`,
+			status: 400, kind: "invalid_request_error", message: "nonsense: Extra inputs are not permitted"},
+		{name: "a field that the version dropped", body: hello[:len(hello)-1] + `,"temperature":1}`,
+			header: http.Header{"Authorization": {oauth}, "Anthropic-Beta": {"oauth-2025-04-20"}, "Anthropic-Version": {"2026-10-21"}},
+			status: 400, kind: "invalid_request_error", message: "temperature: Extra inputs are not permitted"},
+		{name: "a version that does not exist", header: http.Header{"Authorization": {oauth}, "Anthropic-Beta": {"oauth-2025-04-20"}, "Anthropic-Version": {"1"}},
+			status: 400, kind: "invalid_request_error", message: `anthropic-version: "1" is not a valid version`},
+		{name: "a missing field", header: flags("oauth-2025-04-20"), body: `{"model":"m","messages":[{"role":"user","content":"x"}]}`,
+			status: 400, kind: "invalid_request_error", message: "max_tokens: Field required"},
+		{name: "a body cut short", header: flags("oauth-2025-04-20"), body: hello[:len(hello)-5], status: 400, kind: "invalid_request_error", message: "not valid JSON"},
+		{name: "a version twice", header: http.Header{"Authorization": {oauth}, "Anthropic-Beta": {"oauth-2025-04-20"}, "Anthropic-Version": {"2023-06-01", "2023-06-01"}},
+			status: 400, kind: "invalid_request_error", message: `anthropic-version: "2023-06-01, 2023-06-01" is not a valid version`},
+		{name: "a path with two slashes", path: "//v1/messages", header: flags("oauth-2025-04-20"), status: 404, kind: "not_found_error", message: "Not found"},
+		{name: "too large", header: flags("oauth-2025-04-20"), body: strings.Repeat(" ", 32<<20) + hello, status: 413, kind: "request_too_large", message: "maximum size"},
+		{name: "a scene that does not exist", header: withScene("nonsense"), status: 400, kind: "invalid_request_error", message: `"nonsense"`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.path == "" {
+				tc.path = "/v1/messages"
+			}
+			if tc.body == "" {
+				tc.body = hello
+			}
+			resp, body := post(t, client, s.URL+tc.path, tc.header, tc.body)
+			var answer struct {
+				Type      string
+				Error     struct{ Type, Message string }
+				RequestID string `json:"request_id"`
+			}
+			assert.NilError(t, json.Unmarshal(body, &answer), "%s", body)
+			assert.Equal(t, resp.StatusCode, tc.status, "%s", body)
+			assert.Equal(t, answer.Type, "error")
+			assert.Equal(t, answer.Error.Type, tc.kind)
+			assert.Assert(t, cmp.Contains(answer.Error.Message, tc.message))
+			assert.Equal(t, answer.RequestID, resp.Header.Get("Request-Id"))
+		})
+	}
+}
+
+func TestAccepts(t *testing.T) {
+	s, client := start(t, standin.Options{})
+	for _, tc := range []struct {
+		name   string
+		header http.Header
+		body   string
+	}{
+		{"an OAuth token with its flag", flags("oauth-2025-04-20"), hello},
+		{"flags on several lines", flags("skills-2025-10-02, context-management-2025-06-27", "oauth-2025-04-20"), hello[:len(hello)-1] + `,"context_management":{}}`},
+		{"a field that the older version has", flags("oauth-2025-04-20"), hello[:len(hello)-1] + `,"temperature":1}`},
+		{"an API key without a flag", http.Header{"X-Api-Key": {"sk-ant-api03-test"}}, hello},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			resp, body := post(t, client, s.URL+"/v1/messages", tc.header, tc.body)
+			assert.Equal(t, resp.StatusCode, 200, "%s", body)
+		})
+	}
+}
+
+func TestProtocols(t *testing.T) {
+	for _, tc := range []struct {
+		options standin.Options
+		proto   string
+	}{
+		{standin.Options{}, "HTTP/2.0"},
+		{standin.Options{HTTP1: true}, "HTTP/1.1"},
+		{standin.Options{Plain: true}, "HTTP/1.1"},
+	} {
+		s, client := start(t, tc.options)
+		resp, _ := post(t, client, s.URL+"/v1/messages", flags("oauth-2025-04-20"), hello)
+		assert.Equal(t, resp.StatusCode, 200)
+		assert.Equal(t, s.Requests()[0].Proto, tc.proto)
+	}
+}
+
+// TestScenes plays each scene over both protocols, chosen by header as a person would.
+func TestScenes(t *testing.T) {
+	for _, http1 := range []bool{false, true} {
+		s, client := start(t, standin.Options{HTTP1: http1})
+		for name, want := range map[string]struct {
+			status int
+			text   string
+			broken bool
+		}{
+			"overloaded":   {status: 529, text: "overloaded_error"},
+			"rate-limited": {status: 429, text: "rate_limit_error"},
+			"refused":      {status: 400, text: "only authorized for use with Claude Code"},
+			"error-midway": {status: 200, text: "event: error\n"},
+			"cut-midway":   {status: 200, text: "event: ping\n", broken: true},
+		} {
+			resp, err := client.Do(request(t, s.URL+"/v1/messages", withScene(name), stream))
+			assert.NilError(t, err)
+			body, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			assert.Equal(t, resp.StatusCode, want.status, name)
+			assert.Equal(t, err != nil, want.broken, "%s: %v", name, err)
+			assert.Assert(t, cmp.Contains(string(body), want.text), name)
+			assert.Assert(t, !strings.Contains(string(body), "message_stop"), name)
+		}
+		_, err := client.Do(request(t, s.URL+"/v1/messages", withScene("cut"), stream))
+		assert.Assert(t, err != nil, "cut must not be answered")
+	}
+}
+
+// TestDeparture: a client that leaves is noticed in a scene that would last for ever.
+func TestDeparture(t *testing.T) {
+	for _, http1 := range []bool{false, true} {
+		s, client := start(t, standin.Options{HTTP1: http1})
+		ctx, leave := context.WithCancel(t.Context())
+		resp, err := client.Do(request(t, s.URL+"/v1/messages", withScene("hang-midway"), stream).WithContext(ctx))
+		assert.NilError(t, err)
+		defer resp.Body.Close()
+		r, err := s.Next(patient(t))
+		assert.NilError(t, err)
+		leave()
+		gone, err := r.Finished(patient(t))
+		assert.NilError(t, err)
+		assert.Assert(t, gone)
+	}
+}
+
+func start(t *testing.T, o standin.Options) (*standin.Server, *http.Client) {
+	t.Helper()
+	s, err := standin.Start(o)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.Check(t, s.Close()) })
+	transport := &http.Transport{ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	if s.CAFile != "" {
+		pem, err := os.ReadFile(s.CAFile)
+		assert.NilError(t, err)
+		pool := x509.NewCertPool()
+		assert.Assert(t, pool.AppendCertsFromPEM(pem))
+		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
+	}
+	return s, &http.Client{Transport: transport}
+}
+
+// flags are the headers of a good request with these anthropic-beta lines.
+func flags(lines ...string) http.Header {
+	return http.Header{"Authorization": {oauth}, "Anthropic-Beta": lines}
+}
+
+func withScene(name string) http.Header {
+	h := flags("oauth-2025-04-20")
+	h.Set(standin.SceneHeader, name)
+	return h
+}
+
+func request(t *testing.T, url string, header http.Header, body string) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	assert.NilError(t, err)
+	req.Header = header
+	if header.Get("Anthropic-Version") == "" {
+		header.Set("Anthropic-Version", "2023-06-01")
+	}
+	return req
+}
+
+func post(t *testing.T, client *http.Client, url string, header http.Header, body string) (*http.Response, []byte) {
+	t.Helper()
+	resp, err := client.Do(request(t, url, header, body))
+	assert.NilError(t, err)
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	assert.NilError(t, err)
+	return resp, answer
+}
+
+func patient(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}

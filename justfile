@@ -22,7 +22,7 @@ race:
 
 # Run the tests of the delivery path, real clients, rollouts, migration and monitoring (second module, slow).
 e2e:
-    cd e2e && go test ./...
+    cd e2e && go test -count=1 -timeout 20m ./...
 
 # Fuzz every target for the given time each.
 fuzz time="30s":
@@ -49,9 +49,10 @@ flake:
     nix flake show
     nix flake check
 
-# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO).
+# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO). Nix exports
+# SOURCE_DATE_EPOCH, which would become the image's date and so change its digest.
 render *flags:
-    kubectl kustomize k8s | ko resolve --bare {{flags}} -f -
+    kubectl kustomize k8s | env -u SOURCE_DATE_EPOCH ko resolve --bare {{flags}} -f -
 
 # Follow the proxy's log in the cluster.
 logs:

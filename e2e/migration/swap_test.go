@@ -121,30 +121,31 @@ func TestSwapFails(t *testing.T) {
 		change func(*world)
 		calls  []string
 		says   string
+		flags  []string
 	}{
 		"the first call is refused": {func(w *world) { w.fail(&fault{call: parkOld, status: 403, body: `{"message":"no"}`}) },
-			[]string{parkOld + ": 403"}, "devices:core (write)"},
+			[]string{parkOld + ": 403"}, "devices:core (write)", nil},
 		"the first call is one too many": {func(w *world) { w.fail(&fault{call: parkOld, status: 429}) },
-			[]string{parkOld + ": 429"}, "too many calls"},
+			[]string{parkOld + ": 429"}, "too many calls", nil},
 		"the first call fails": {func(w *world) { w.fail(&fault{call: parkOld, status: 500}) },
-			[]string{parkOld + ": 500"}, "a fault on Tailscale's side"},
+			[]string{parkOld + ": 500"}, "a fault on Tailscale's side", nil},
 		"the first device is gone": {func(w *world) { w.fail(&fault{call: parkOld, status: 404, body: `{"message":"no such device"}`}) },
-			[]string{parkOld + ": 404"}, "the device is gone"},
+			[]string{parkOld + ": 404"}, "the device is gone", nil},
 		"the first call fails, but was done": {func(w *world) { w.fail(&fault{call: parkOld, status: 502, after: true}) },
-			[]string{parkOld + ": 502", giveOld}, "answers 502"},
+			[]string{parkOld + ": 502", giveOld}, "answers 502", nil},
 		"the first answer is lost": {func(w *world) { w.fail(&fault{call: parkOld, after: true}) },
-			[]string{parkOld + ": 0", giveOld}, "EOF"},
+			[]string{parkOld + ": 0", giveOld}, "EOF", nil},
 		"the second call is refused": {func(w *world) { w.fail(&fault{call: giveNew, status: 403}) },
-			[]string{parkOld, giveNew + ": 403", giveOld}, "devices:core (write)"},
+			[]string{parkOld, giveNew + ": 403", giveOld}, "devices:core (write)", nil},
 		"the second call fails": {func(w *world) { w.fail(&fault{call: giveNew, status: 500}) },
-			[]string{parkOld, giveNew + ": 500", giveOld}, "answers 500"},
+			[]string{parkOld, giveNew + ": 500", giveOld}, "answers 500", nil},
 		"the second call fails, but was done": {func(w *world) { w.fail(&fault{call: giveNew, times: 1, status: 500, after: true}) },
-			[]string{parkOld, giveNew + ": 500", unparkNew, giveOld}, "answers 500"},
+			[]string{parkOld, giveNew + ": 500", unparkNew, giveOld}, "answers 500", nil},
 		"the way back stumbles": {func(w *world) {
 			w.fail(&fault{call: giveNew, status: 500})
 			w.fail(&fault{call: giveOld, times: 1, status: 429, header: http.Header{"Retry-After": {"1"}}})
 			w.fail(&fault{call: giveOld, times: 1, status: 500})
-		}, []string{parkOld, giveNew + ": 500", giveOld + ": 429", giveOld + ": 500", giveOld}, "trying again"},
+		}, []string{parkOld, giveNew + ": 500", giveOld + ": 429", giveOld + ": 500", giveOld}, "trying again", nil},
 		"the new pod dies with the name": {func(w *world) {
 			w.newServer.does(func(rw http.ResponseWriter, r *http.Request) {
 				if w.name(newID) == bare {
@@ -153,7 +154,7 @@ func TestSwapFails(t *testing.T) {
 				}
 				newProxy(rw, r)
 			})
-		}, []string{parkOld, giveNew, unparkNew, giveOld}, "the name does not answer from its new device: /health answers 503"},
+		}, []string{parkOld, giveNew, unparkNew, giveOld}, "the name does not answer from its new device: /health answers 503", []string{"--watch=6s"}},
 		"the name keeps leading to the old device": {func(w *world) {
 			w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) {
 				w.mu.Lock()
@@ -166,13 +167,13 @@ func TestSwapFails(t *testing.T) {
 			w.mu.Lock()
 			w.stale = oldIP
 			w.mu.Unlock()
-		}, []string{parkOld, giveNew, unparkNew, giveOld}, "the name still leads to " + oldIP},
+		}, []string{parkOld, giveNew, unparkNew, giveOld}, "the name still leads to " + oldIP, []string{"--watch=6s"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			tc.change(w)
-			w.run("swap", "--watch=4s").says(t, 1, tc.says, "going back: ", "measured: ", "ok    back: ")
+			w.run("swap", tc.flags...).says(t, 1, tc.says, "going back to ", "measured: ", "ok    back: ")
 			w.wrote(tc.calls...)
 			w.names("", "-1")
 			assert.DeepEqual(t, w.cluster.changed(), []string(nil))
@@ -201,7 +202,8 @@ func TestSwapStranded(t *testing.T) {
 	w.names("", "-1")
 }
 
-func TestSwapStrandedAndBlind(t *testing.T) {
+// The tailnet can be written but not read: the way back goes on without.
+func TestSwapGoesBackBlind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	came, release := w.held(parkOld)
@@ -209,9 +211,25 @@ func TestSwapStrandedAndBlind(t *testing.T) {
 	r.reached(came)
 	w.fail(&fault{call: giveNew, status: 500})
 	w.fail(&fault{call: "list", status: 503})
+	w.fail(&fault{call: giveOld, times: 1, status: 500})
+	release()
+	r.wait().says(t, 1, "list devices: the Tailscale API answers 503", "trying again", "ok    back: ")
+	w.wrote(parkOld, giveNew+": 500", giveOld+": 500", giveOld)
+	w.names("", "-1")
+}
+
+func TestSwapStrandedAndBlind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	came, release := w.held(parkOld)
+	r := w.start("swap")
+	r.reached(came)
+	w.fail(&fault{call: giveNew, status: 500})
+	w.fail(&fault{call: giveOld, status: 500})
+	w.fail(&fault{call: "list", status: 503})
 	release()
 	r.wait().says(t, 3, "who carries the name: unknown, the tailnet could not be read", "Edit machine name")
-	w.wrote(parkOld, giveNew+": 500")
+	w.names("-old", "-1")
 }
 
 func TestSwapFinishesWhatWasCutOff(t *testing.T) {
@@ -222,7 +240,7 @@ func TestSwapFinishesWhatWasCutOff(t *testing.T) {
 	w.run("swap").says(t, 1, "NOBODY carries the name: finishing the swap", "run rollback instead")
 	w.newServer.does(newProxy)
 	w.fail(&fault{call: giveNew, times: 1, status: 500, after: true})
-	w.run("swap").says(t, 1, "ok    back: ", "carried by "+newID) // somebody has it, which is what counts
+	w.run("swap").says(t, 0, "ok    it worked out in the end: ", "carried by "+newID)
 	w.edit(newID, func(d *dev) { d.Name = bare + "-1" + suffix })
 	w.run("swap").says(t, 0, "now leads to "+newIP)
 	w.names("-old", "")
@@ -288,7 +306,7 @@ func TestSwapInterrupted(t *testing.T) {
 			r.signal(s)
 			r.signal(syscall.SIGINT)
 			letBack()
-			r.wait().says(t, 1, "going back: ", "ok    back: ", "signal")
+			r.wait().says(t, 1, "going back to ", "ok    back: ", "signal")
 			w.wrote(parkOld, giveOld)
 			w.names("", "-1")
 		})
@@ -363,6 +381,44 @@ func TestRollback(t *testing.T) {
 	w.names("", "-2") // the first name that is free
 }
 
+// The usual reason to go back is that the new path fails: then above all it has to work.
+func TestRollbackFromADeadPath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).swapped(time.Hour)
+	w.newServer.dies()
+	w.run("rollback").says(t, 0, "now leads to "+oldIP)
+	w.wrote(unparkNew, giveOld)
+
+	w = newWorld(t).swapped(time.Hour)
+	w.newServer.dies()
+	w.fail(&fault{call: giveOld, times: 1, status: 500})
+	w.run("rollback").says(t, 0, "going back to "+oldID, "ok    it worked out in the end: ", "carried by "+oldID)
+	w.wrote(unparkNew, giveOld+": 500", giveOld)
+	w.names("", "-1")
+}
+
+// Without an old pod there is nothing to go back to: forward is the way out.
+func TestForcedSwapStumbles(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.oldServer.dies()
+	w.fail(&fault{call: giveNew, times: 1, status: 500})
+	w.run("swap", "--force").says(t, 0, "going back to "+newID, "carried by "+newID)
+	w.wrote(parkOld, giveNew+": 500", giveNew)
+
+	w = newWorld(t) // and when both are dead
+	w.oldServer.dies()
+	w.fail(&fault{call: parkOld, status: 500})
+	w.newServer.does(func(rw http.ResponseWriter, r *http.Request) {
+		if len(w.writes()) > 0 {
+			panic(http.ErrAbortHandler)
+		}
+		newProxy(rw, r)
+	})
+	w.run("swap", "--force").says(t, 3, "carries the name, but it does not answer", "run status")
+	w.names("", "-1")
+}
+
 func TestRollbackRefuses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped(time.Hour)
@@ -380,7 +436,7 @@ func TestRollbackFails(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped(time.Hour)
 	w.fail(&fault{call: giveOld, status: 500})
-	w.run("rollback").says(t, 1, "going back: ", "ok    back: ", "carried by "+newID)
+	w.run("rollback").says(t, 1, "going back to ", "ok    back: ", "carried by "+newID)
 	w.wrote(unparkNew, giveOld+": 500", giveNew)
 	w.names("-old", "")
 	assert.DeepEqual(t, w.cluster.changed(), []string(nil))

@@ -67,7 +67,7 @@ func gatherFacts(t *testing.T) facts {
 
 func flags(t *testing.T) (names []string) {
 	t.Helper()
-	for _, m := range regexp.MustCompile(`(?m)^  -([a-z-]+)`).FindAllStringSubmatch(program(t, "--help"), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^  --([a-z-]+)`).FindAllStringSubmatch(program(t, "--help"), -1) {
 		names = append(names, "--"+m[1])
 	}
 	return names

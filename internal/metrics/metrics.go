@@ -104,13 +104,16 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 	return m
 }
 
-// Headers counts a request whose status is now decided, d after it arrived. It is called once per request, before the
-// client can see the status, so that whoever has an answer finds it counted.
-func (m *Metrics) Headers(method string, status int, d time.Duration) {
-	code := strconv.Itoa(status)
+// Headers notes that the response headers, or whatever ended an exchange without any, came d after the request.
+func (m *Metrics) Headers(status int, d time.Duration) {
+	m.duration.WithLabelValues(strconv.Itoa(status)).Observe(d.Seconds())
+}
+
+// Counted counts a request under its final status. It is called once per request, before the client can have all of the
+// answer, so that whoever has an answer finds it counted.
+func (m *Metrics) Counted(method string, status int) {
 	m.served.Add(1)
-	m.requests.WithLabelValues(code, boundedMethod(method)).Inc()
-	m.duration.WithLabelValues(code).Observe(d.Seconds())
+	m.requests.WithLabelValues(strconv.Itoa(status), boundedMethod(method)).Inc()
 }
 
 // Failed counts a request that is answered with an error of the proxy's own; kind is one of the error types.
@@ -128,7 +131,7 @@ func (m *Metrics) StreamEnded(outcome Outcome, d time.Duration) {
 	m.stream.Observe(d.Seconds())
 }
 
-// Served returns how many requests have been counted by Headers.
+// Served returns how many requests have been counted by Counted.
 func (m *Metrics) Served() int64 { return m.served.Load() }
 
 // Errors returns how many requests have been counted by Failed.

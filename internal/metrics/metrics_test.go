@@ -19,7 +19,7 @@ func TestMethodIsBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := metrics.New(reg, "v")
 	for _, method := range []string{"GET", "BREW", "get", "X" + strings.Repeat("Y", 1000)} {
-		m.Headers(method, 200, time.Second)
+		m.Counted(method, 200)
 	}
 	assert.NilError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP proxy_requests_total Proxied requests by status (499: the client left first) and method.
@@ -34,7 +34,8 @@ proxy_requests_total{method="OTHER",status="200"} 3
 func TestNames(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := metrics.New(reg, "v")
-	m.Headers("GET", 200, time.Second)
+	m.Counted("GET", 200)
+	m.Headers(200, time.Second)
 	m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-5h-Utilization": {"0.5"}, "Anthropic-Ratelimit-Unified-5h-Reset": {"1700000000"}})
 	families, err := reg.Gather()
 	assert.NilError(t, err)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
@@ -16,9 +17,7 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, x: x, metrics: p.metrics, draining: p.Draining}
 		defer func() {
 			outcome := x.outcome()
-			if x.status == 0 { // nothing was written
-				rec.decide(abortedStatus(outcome))
-			}
+			rec.count(outcome)
 			if x.streaming {
 				p.metrics.StreamEnded(outcome, time.Since(x.start))
 			}
@@ -29,14 +28,9 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 	})
 }
 
-// abortedStatus is what an exchange without any answer counts as: 499 in the tradition of nginx, or 503 when it was
-// the drain's deadline that ended it.
-func abortedStatus(outcome metrics.Outcome) int {
-	if outcome == metrics.Drained {
-		return http.StatusServiceUnavailable
-	}
-	return 499
-}
+// statusClientGone is what an exchange counts as whose client left before its end, in the tradition of nginx (contract
+// row 2.8).
+const statusClientGone = 499
 
 // recorder notes what is written to the client.
 type recorder struct {
@@ -44,6 +38,8 @@ type recorder struct {
 	x        *exchange
 	metrics  *metrics.Metrics
 	draining func() bool
+	counted  bool
+	length   int64 // of the response's body; -1 if it shows at the end only
 }
 
 // Unwrap lets http.ResponseController find flushing and deadlines.
@@ -67,16 +63,39 @@ func (w *recorder) WriteHeader(code int) {
 	if w.draining() {
 		h.Set("Connection", "close") // so that the client's next request opens a connection, to our successor
 	}
-	w.decide(code)
+	if w.x.status == 0 {
+		w.decide(code)
+		w.length = -1
+		if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
+			w.length = n
+		}
+		if w.length == 0 || w.x.request.Method == http.MethodHead || code == http.StatusNoContent || code == http.StatusNotModified {
+			w.count(metrics.Complete)
+		}
+	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// decide counts the request under its status, before the client can see it.
 func (w *recorder) decide(code int) {
-	if w.x.status == 0 {
-		w.x.status, w.x.headersTime = code, time.Since(w.x.start)
-		w.metrics.Headers(w.x.request.Method, code, w.x.headersTime)
+	w.x.status, w.x.headersTime = code, time.Since(w.x.start)
+	w.metrics.Headers(code, w.x.headersTime)
+}
+
+// count counts the request, once, just before its client can have all of the answer, or when the exchange is over.
+func (w *recorder) count(outcome metrics.Outcome) {
+	if w.counted {
+		return
 	}
+	w.counted = true
+	switch {
+	case w.x.status == 0 && outcome == metrics.Drained:
+		w.decide(http.StatusServiceUnavailable)
+	case w.x.status == 0:
+		w.decide(statusClientGone)
+	case outcome == metrics.ClientGone:
+		w.x.status = statusClientGone
+	}
+	w.metrics.Counted(w.x.request.Method, w.x.status)
 }
 
 func (w *recorder) Write(p []byte) (int, error) {
@@ -85,6 +104,9 @@ func (w *recorder) Write(p []byte) (int, error) {
 	}
 	if w.x.bytesOut == 0 && len(p) > 0 {
 		w.metrics.FirstByte(time.Since(w.x.start))
+	}
+	if w.length >= 0 && w.x.bytesOut+int64(len(p)) >= w.length {
+		w.count(metrics.Complete)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.x.bytesOut += int64(n)

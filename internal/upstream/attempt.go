@@ -60,13 +60,15 @@ type guardedBody struct {
 	limit  time.Duration
 }
 
-// Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout.
+// Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout. Once the context is over, nothing that
+// ends the body is believed, not even a proper end: cancelling closes a TLS connection with an alert, and an upstream may
+// take that as a request to finish.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
-	if err != nil && err != io.EOF && context.Cause(b.ctx) == ErrIdleTimeout {
-		err = ErrIdleTimeout
+	if err != nil && b.ctx.Err() != nil {
+		err = context.Cause(b.ctx)
 	}
 	return n, err
 }

@@ -38,7 +38,7 @@ func (m *migration) swap(ctx context.Context) error {
 		from = *w.old
 	}
 	m.say("")
-	if err := m.exchange(ctx, w, *w.now, from, oldParked); err != nil || m.dryRun {
+	if err := m.exchange(ctx, w, *w.now, from, oldParked, !m.force); err != nil || m.dryRun {
 		return err
 	}
 	m.say("The old pod keeps serving whoever still has its address. Leave it alone; run cleanup in 15 minutes or later.")
@@ -72,7 +72,8 @@ func (m *migration) rollback(ctx context.Context) error {
 	if w.now != nil {
 		other = *w.now
 	}
-	if err := m.exchange(ctx, w, *w.old, other, w.parking()); err != nil || m.dryRun {
+	// That the name answers now is no condition: that it does not may be the very reason for going back.
+	if err := m.exchange(ctx, w, *w.old, other, w.parking(), false); err != nil || m.dryRun {
 		return err
 	}
 	if err := m.note(context.WithoutCancel(ctx), time.Time{}); err != nil {
@@ -82,8 +83,8 @@ func (m *migration) rollback(ctx context.Context) error {
 }
 
 // exchange makes the bare name lead from one device to another and watches it do so. Whatever fails, or a signal, leads back
-// to where it was.
-func (m *migration) exchange(ctx context.Context, w *world, to, from device, park string) error {
+// to where it was. If careful, the name has to answer before anything is touched.
+func (m *migration) exchange(ctx context.Context, w *world, to, from device, park string, careful bool) error {
 	first := from.short() == bareName
 	if m.dryRun {
 		if first {
@@ -99,7 +100,7 @@ func (m *migration) exchange(ctx context.Context, w *world, to, from device, par
 	start := time.Now()
 	p := m.startProber(w.fqdn())
 	defer p.stop()
-	if first && !m.force {
+	if first && careful {
 		switch err := p.await(ctx, start, m.watch); {
 		case ctx.Err() != nil:
 			return refuse("nothing was changed: %v", err)
@@ -143,15 +144,15 @@ func (m *migration) exchange(ctx context.Context, w *world, to, from device, par
 	return nil
 }
 
-// undo puts the name back where it was before the exchange. It asks the tailnet what happened rather than trusting what the
-// failed call said: an answer that got lost may have been a yes.
+// undo puts the name back where it was before the exchange, or, if only the other end answers, where it was to go. It asks the
+// tailnet what happened rather than trusting what the failed call said: an answer that got lost may have been a yes.
 func (m *migration) undo(w *world, p *prober, to, from device, park string, why error) error {
 	ctx := context.Background() // the way back is not to be interrupted
-	home := to                  // if nobody had the name before and there is no other device
-	if from.ID != "" {
-		home = from
+	home := from
+	if from.ID == "" || !m.answers(ctx, from) && m.answers(ctx, to) {
+		home = to // where it was is a dead end
 	}
-	m.say("going back: %v", why)
+	m.say("going back to %s: %v", home.ID, why)
 	pause := 500 * time.Millisecond
 	var err error
 	for attempt := 1; ; attempt++ { // six of them in a quarter of a minute
@@ -172,10 +173,19 @@ func (m *migration) undo(w *world, p *prober, to, from device, park string, why 
 	p.stop()
 	m.say("measured: %s", p.summary())
 	if answer != nil {
-		return exit{3, fmt.Sprintf("%v: %v carries the name again, but it does not answer: %v; run status", why, home, answer)}
+		return exit{3, fmt.Sprintf("%v: %v carries the name, but it does not answer: %v; run status", why, home, answer)}
+	}
+	if home.ID == to.ID {
+		m.say("ok    it worked out in the end: %s answers, carried by %s (%s)", w.fqdn(), home.ID, home.address())
+		return nil
 	}
 	m.say("ok    back: %s answers, carried by %s (%s)", w.fqdn(), home.ID, home.address())
 	return refuse("%v", why)
+}
+
+func (m *migration) answers(ctx context.Context, d device) bool {
+	_, err := m.healthy(ctx, d.address())
+	return err == nil
 }
 
 // settle makes one attempt at giving the name to home, and says who has it then. If nobody had it before, whoever has it
@@ -187,6 +197,9 @@ func (m *migration) settle(ctx context.Context, w *world, home, to device, park 
 	}
 	seen, err := m.names(ctx, operator)
 	if err != nil {
+		if m.api.rename(ctx, home, bareName) == nil { // refused if another device has the name: it can do no harm
+			return home, nil
+		}
 		return home, err
 	}
 	if seen.holder != nil && (w.holder == nil || seen.holder.ID == home.ID) {

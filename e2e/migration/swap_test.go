@@ -56,6 +56,19 @@ func TestSwap(t *testing.T) {
 	w.wrote(parkOld, giveNew)
 }
 
+// missed waits until so many look-ups found nobody with the name; a probe makes two, for IPv4 and IPv6.
+func (w *world) missed(n int) {
+	w.t.Helper()
+	poll.WaitOn(w.t, func(poll.LogT) poll.Result {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.misses >= n {
+			return poll.Success()
+		}
+		return poll.Continue("%d look-ups missed the name", w.misses)
+	}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
+}
+
 // While the second call takes its time, clients miss the name: that is counted and measured.
 func TestSwapMeasuresTheGap(t *testing.T) {
 	t.Parallel()
@@ -64,14 +77,7 @@ func TestSwapMeasuresTheGap(t *testing.T) {
 	r := w.start("swap")
 	r.reached(came)
 	begin := time.Now()
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if w.misses >= 8 { // two a probe: IPv4 and IPv6
-			return poll.Success()
-		}
-		return poll.Continue("%d look-ups missed the name", w.misses)
-	}, poll.WithTimeout(30*time.Second), poll.WithDelay(10*time.Millisecond))
+	w.missed(8)
 	held := time.Since(begin)
 	release()
 	res := r.wait()
@@ -110,8 +116,19 @@ func TestSwapWithoutAnOldPodToGoBackTo(t *testing.T) {
 	w.oldServer.dies()
 	w.cluster.gone("pod/old-1")
 	w.run("swap").says(t, 1, "FAIL  the device with the name", "FAIL  deployment/", "not swapped")
-	w.run("swap", "--force").says(t, 0, "note  the device with the name", "now leads to "+newIP)
+	came, release := w.held(giveNew)
+	r := w.start("swap", "--force")
+	r.reached(came)
+	w.missed(4)
+	release()
+	res := r.wait()
+	res.says(t, 0, "note  the device with the name", "now leads to "+newIP)
 	w.wrote(parkOld, giveNew)
+	silent := regexp.MustCompile(`silent for at most (\S+)`).FindStringSubmatch(res.out)
+	assert.Assert(t, len(silent) == 2, res.out)
+	d, err := time.ParseDuration(silent[1])
+	assert.NilError(t, err)
+	assert.Assert(t, d > 100*time.Millisecond && d < time.Minute, "since the first probe, for want of a good one: %v", d)
 }
 
 // Whatever fails, the names are as they were in the end, and exactly these calls were made.

@@ -128,6 +128,18 @@ func (p *prober) tally(since time.Time, want []string) (good int, quiet time.Dur
 	return good, quiet, wrong
 }
 
+// last is where the name led last.
+func (p *prober) last() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range slices.Backward(p.probes) {
+		if b.done {
+			return b.address
+		}
+	}
+	return ""
+}
+
 // summary is the measurement in words. The silence is an upper bound: from the start of the last probe that was answered (or
 // of the first of all) to the end of the next one.
 func (p *prober) summary() string {

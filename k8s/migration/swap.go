@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -139,7 +140,11 @@ func (m *migration) exchange(ctx context.Context, w *world, to, from device, par
 		return m.undo(w, p, to, from, park, fmt.Errorf("the name does not answer from its new device: %w", err))
 	}
 	p.stop()
-	m.say("ok    %s now leads to %s", w.fqdn(), to.address())
+	if got := p.last(); slices.Contains(to.Addresses, got) {
+		m.say("ok    %s now leads to %s", w.fqdn(), to.address())
+	} else {
+		m.say("note  %s answers, but this machine's resolver still leads to %s; run status in ten minutes", w.fqdn(), got)
+	}
 	m.say("measured: %s", p.summary())
 	return nil
 }

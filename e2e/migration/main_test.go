@@ -71,6 +71,7 @@ type result struct {
 // A run is the command under way.
 type run struct {
 	t    *testing.T
+	w    *world
 	cmd  *exec.Cmd
 	out  *transcript
 	done chan struct{}
@@ -94,7 +95,8 @@ func (w *world) start(verb string, flags ...string) *run {
 }
 
 func (w *world) launch(cmd *exec.Cmd, out *transcript) *run {
-	r := &run{t: w.t, cmd: cmd, out: out, done: make(chan struct{})}
+	r := &run{t: w.t, w: w, cmd: cmd, out: out, done: make(chan struct{})}
+	w.sync()
 	assert.NilError(w.t, cmd.Start())
 	go func() { defer close(r.done); _ = cmd.Wait() }()
 	w.t.Cleanup(func() { _ = cmd.Process.Kill(); <-r.done })
@@ -139,6 +141,7 @@ func (r *run) wait() result {
 	case <-time.After(90 * time.Second):
 		r.t.Fatalf("it has not ended in 90 s:\n%s", r.out)
 	}
+	r.w.sync()
 	res := result{r.cmd.ProcessState.ExitCode(), r.out.String()}
 	assert.Assert(r.t, !strings.Contains(res.out, token) && !strings.Contains(res.out, "SECRET1"), "the token is in the output:\n%s", res.out)
 	return res

@@ -1,9 +1,10 @@
+//go:build unix
+
 package upstream
 
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -92,10 +93,13 @@ func startStandIn(b *testing.B, proto string) (string, *http.Transport) {
 	roots := x509.NewCertPool()
 	assert.Assert(b, roots.AppendCertsFromPEM([]byte(cert)))
 	t := newTransport(Options{HeaderTimeout: time.Minute, MaxIdleConns: 1000}).http
-	t.TLSClientConfig = &tls.Config{RootCAs: roots}
-	t.Protocols = new(http.Protocols)
-	t.Protocols.SetHTTP1(proto == "h1")
-	t.Protocols.SetHTTP2(proto == "h2")
+	t.TLSClientConfig.RootCAs = roots
+	if proto == "h1" {
+		t.TLSClientConfig.NextProtos = nil
+	}
+	resp := get(b, t, strings.TrimSpace(url)+"/small")
+	resp.Body.Close()
+	assert.Equal(b, fmt.Sprint("h", resp.ProtoMajor), proto)
 	b.Cleanup(t.CloseIdleConnections)
 	return strings.TrimSpace(url), t
 }

@@ -287,7 +287,7 @@ func TestSwapNeedsTheNameToAnswerFirst(t *testing.T) {
 				}
 				w.oldProxy(rw, r)
 			})
-			w.run("swap", "--watch=4s").says(t, 1, "nothing was changed", "did not answer steadily even before the swap: "+says)
+			w.run("swap", "--watch=5s").says(t, 1, "nothing was changed", "did not answer steadily even before the swap: "+says)
 			w.untouched()
 		})
 	}

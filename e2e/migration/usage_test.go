@@ -26,6 +26,7 @@ func TestWrongInput(t *testing.T) {
 		"unknown flag":          {[]string{"swap", "--dryrun"}, token, "flag provided but not defined: -dryrun"},
 		"not a duration":        {[]string{"swap", "--watch=20"}, token, "parse error"},
 		"negative duration":     {[]string{"swap", "--watch=-1s"}, token, "--watch -1s: give a duration above zero"},
+		"too short to see":      {[]string{"rollback", "--watch=1s"}, token, "--watch 1s: give 5s or more, 2s of answers in a row are waited for"},
 		"another's flag":        {[]string{"rollback", "--force"}, token, "--force belongs to swap, not to rollback"},
 		"another's flag still":  {[]string{"swap", "--no-signal"}, token, "--no-signal belongs to cleanup, not to swap"},
 		"not a port":            {[]string{"status", "--port=http"}, token, `--port "http": give a number from 1 to 65535`},

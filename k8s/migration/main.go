@@ -157,6 +157,9 @@ func (m *migration) check(flags *flag.FlagSet, verb string) error {
 	if m.watch < 0 {
 		return fmt.Errorf("--watch %v: give a duration above zero, such as 30s", m.watch)
 	}
+	if m.watch > 0 && m.watch < 5*time.Second && verb != "cleanup" {
+		return fmt.Errorf("--watch %v: give 5s or more, %v of answers in a row are waited for", m.watch, steady*probeEvery)
+	}
 	if m.watch == 0 {
 		m.watch = 20 * time.Second
 		if verb == "cleanup" {

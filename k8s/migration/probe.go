@@ -125,6 +125,9 @@ func (p *prober) tally(since time.Time, want []string) (good int, quiet time.Dur
 			good++
 		}
 	}
+	if unbroken && good > 0 {
+		wrong = fmt.Errorf("only %d answers in a row so far, %d are wanted", good, steady)
+	}
 	return good, quiet, wrong
 }
 

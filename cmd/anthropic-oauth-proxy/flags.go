@@ -6,7 +6,9 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 )
 
 // The exit codes of contract section 6, but those of a second signal.
@@ -15,6 +17,9 @@ const (
 	exitFailure = 1
 	exitUsage   = 2
 )
+
+// exitSignal is the exit code of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM.
+func exitSignal(sig os.Signal) int { return 128 + int(sig.(syscall.Signal)) }
 
 // parsedFlags are the command line.
 type parsedFlags struct {

@@ -59,7 +59,7 @@ func TestNoH2C(t *testing.T) {
 	assert.NilError(t, err)
 	answer, err := c.in.ReadString('\n')
 	assert.NilError(t, err)
-	assert.Check(t, strings.HasPrefix(answer, "HTTP/1.1 "), "%q", answer)
+	assert.Check(t, strings.HasPrefix(answer, "HTTP/1.1 505 "), "%q", answer)
 	resp, body := dial(t, p.addr).request("GET", "/v1", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA")
 	assert.Equal(t, resp.StatusCode, http.StatusOK)
 	assert.Equal(t, body, "upstream saw /v1")

@@ -11,7 +11,6 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/config"
@@ -55,10 +54,7 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 	case flags.printConfig || flags.check:
 		return show(cfg, flags, stdout, stderr)
 	case flags.doctor:
-		if !doctor.Run(context.Background(), upstreamURL, stdout) {
-			return exitFailure
-		}
-		return exitOK
+		return examine(signals, upstreamURL, stdout)
 	}
 	return serve(signals, cfg, upstreamURL, logger)
 }
@@ -80,6 +76,21 @@ func show(cfg config.Config, flags parsedFlags, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stdout, "configuration ok: %s\n", source)
 	return exitOK
+}
+
+// examine answers --doctor, unless a signal comes first.
+func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) int {
+	healthy := make(chan bool, 1)
+	go func() { healthy <- doctor.Run(context.Background(), upstreamURL, stdout) }()
+	select {
+	case ok := <-healthy:
+		if !ok {
+			return exitFailure
+		}
+		return exitOK
+	case sig := <-signals:
+		return exitSignal(sig)
+	}
 }
 
 // serve wires the parts and serves until the first signal, then drains; a second signal ends it at once.
@@ -130,7 +141,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, lo
 		case sig := <-signals:
 			if draining {
 				logger.Warn("second signal: ending at once", "signal", sig.String())
-				return 128 + int(sig.(syscall.Signal))
+				return exitSignal(sig)
 			}
 			logger.Info("signal received", "signal", sig.String())
 			drain()

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -59,7 +60,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	switch {
 	case err == nil:
 		c.File = cmp.Or(c.File, FileName)
-		problems = append(problems, c.readFile(data)...)
+		problems = append(problems, c.readFile(bytes.TrimPrefix(data, []byte("\ufeff")))...)
 	case named || !errors.Is(err, fs.ErrNotExist):
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
@@ -68,7 +69,11 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 		problems = append(problems, Problem{Source: cmp.Or(c.File, FileName), Text: fmt.Sprintf("cannot read the configuration file: %v", err)})
 	}
 	if getenv("TAILSCALE_SOCKET") != "" {
-		c.Warnings = append(c.Warnings, "the environment variable TAILSCALE_SOCKET is ignored and may be deleted")
+		text := "the environment variable TAILSCALE_SOCKET is ignored and may be deleted"
+		if len(c.Warnings) > 0 { // of the section; one warning says it all
+			text = c.Warnings[0] + "; " + text
+		}
+		c.Warnings = []string{text}
 	}
 
 	set := func(source, value string, apply func(*Config, any) string) {

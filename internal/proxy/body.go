@@ -84,17 +84,21 @@ func (limit tooLarge) Error() string {
 	return fmt.Sprintf("request body too large: the limit is %d bytes (max_body_bytes)", limit)
 }
 
-// lingerTime is how long a refused client may go on sending.
-const lingerTime = 5 * time.Second
+// discardTime is how long a refused client may go on sending.
+const discardTime = 5 * time.Second
 
 // readBody reads the whole body. Its errors are errGone, and others whose text tells the client what was wrong.
 func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (data []byte, err error) {
 	setDeadline := http.NewResponseController(w).SetReadDeadline
-	defer setDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+	defer setDeadline(time.Time{})                                                  // net/http goes on reading, to notice when the client leaves
+	defer context.AfterFunc(r.Context(), func() { setDeadline(time.Unix(1, 0)) })() // a drain does not wait for uploads
 	stalled := false
 	src := readerFunc(func(b []byte) (int, error) {
 		deadline := time.Now().Add(p.Timeout) // each byte buys the next one its time
 		setDeadline(deadline)
+		if r.Context().Err() != nil {
+			return 0, errGone
+		}
 		n, err := r.Body.Read(b)
 		x.bytesIn += int64(n)
 		p.metrics.BytesIn.Add(float64(n))
@@ -109,8 +113,8 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 	}
 	switch {
 	case err != nil && stalled:
-		return nil, fmt.Errorf("request body stalled: no byte for %gs (timeout_secs)", p.Timeout.Seconds())
-	case isEnd(err):
+		return nil, fmt.Errorf("request body stalled: no byte for %vs (timeout_secs)", p.Timeout.Seconds())
+	case err == errGone, isEnd(err):
 		return nil, errGone
 	case err != nil:
 		return nil, errors.New("request body is malformed: its chunked encoding is broken")
@@ -141,7 +145,7 @@ func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, 
 	p.refuse(w, x, http.StatusBadRequest, reason.Error())
 	if _, is := reason.(tooLarge); is {
 		control.Flush()
-		control.SetReadDeadline(time.Now().Add(lingerTime))
+		control.SetReadDeadline(time.Now().Add(discardTime))
 		io.Copy(io.Discard, r.Body)
 	}
 	control.SetReadDeadline(time.Unix(1, 0)) // net/http would wait for the rest before it closes the connection

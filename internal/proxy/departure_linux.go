@@ -11,7 +11,8 @@ import (
 
 // watchDeparture returns a context that ends when the client closes its side of the connection. Nothing may read from
 // the connection until stop has been called. What the client has sent stays unread: the kernel reports the end of the
-// stream (POLLRDHUP) even behind unread bytes, unless there are so many that the end is still on the client's side.
+// stream (POLLRDHUP) even behind unread bytes. A body of more than about 100 KiB does not fit into the socket's buffer, and
+// with its rest the end, too, stays on the client's side; such a departure shows when the request's turn comes.
 func watchDeparture(ctx context.Context) (_ context.Context, stop func()) {
 	conn, _ := ctx.Value(connKey{}).(net.Conn)
 	sc, ok := conn.(syscall.Conn)

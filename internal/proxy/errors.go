@@ -88,5 +88,3 @@ func (p *proxy) attempted(ctx context.Context, n int, previous error) {
 		p.Logger.Warn("retry: the upstream may have run the request already", "request_id", x.id, "attempt", n, "error", previous.Error())
 	}
 }
-
-func isIdle(err error) bool { return errors.Is(err, upstream.ErrIdleTimeout) }

@@ -174,3 +174,14 @@ func TestDrainingAsksClientsToLeave(t *testing.T) {
 		assert.Assert(t, res.Close, "Connection: close is missing")
 	}
 }
+
+// TestErrorToHead covers section 8: the body of an error is not sent to HEAD, so it is not counted as sent.
+func TestErrorToHead(t *testing.T) {
+	t.Parallel()
+	g := start(t, "http://127.0.0.1:1")
+	c := g.dial(t)
+	c.send("HEAD / HTTP/1.1\r\nHost: p\r\n\r\n")
+	assert.Equal(t, c.response("HEAD").StatusCode, http.StatusBadGateway)
+	assert.Equal(t, g.finished(t)["bytes_out"], 0.0)
+	assert.Equal(t, g.metric(t, "proxy_response_bytes_total"), 0.0)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
+	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
 // exchange is one request and its answer: what the log line will say. It belongs to the handler's goroutine.
@@ -27,7 +29,7 @@ type exchange struct {
 	upstreamURL *url.URL      // where it goes
 	held        *heldBody     // its body, if it has one
 	upstreamID  string        // the upstream's request-id
-	streaming   bool          // the answer is the upstream's, not our own error
+	answered    bool          // the answer is the upstream's, not our own error
 	failure     error         // why the exchange did not go well; its text is safe to log
 	readErr     error         // what ended the upstream's body, if not its end
 	finished    bool          // the handlers returned; else they panicked to abort the connection
@@ -59,7 +61,7 @@ func (x *exchange) outcome() metrics.Outcome {
 		return metrics.Drained
 	case ctx.Err() != nil:
 		return metrics.ClientGone
-	case isIdle(x.readErr):
+	case errors.Is(x.readErr, upstream.ErrIdleTimeout):
 		return metrics.IdleTimeout
 	case x.readErr != nil:
 		return metrics.UpstreamReset
@@ -70,7 +72,7 @@ func (x *exchange) outcome() metrics.Outcome {
 // log writes the request's line (contract section 8): no query, no header value but the two ids, no body.
 func (x *exchange) log(logger *slog.Logger, outcome metrics.Outcome) {
 	level := slog.LevelInfo
-	if x.status >= 500 && !x.streaming || outcome != metrics.Complete && outcome != metrics.ClientGone {
+	if x.status >= 500 && !x.answered || outcome != metrics.Complete && outcome != metrics.ClientGone {
 		level = slog.LevelWarn
 	}
 	attrs := []slog.Attr{

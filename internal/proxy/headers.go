@@ -112,6 +112,11 @@ func tokens(line string) func(yield func(string) bool) {
 func (p *proxy) locate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())
+		if r.ProtoMajor != 1 { // net/http hands the preface of HTTP/2, "PRI * HTTP/2.0", to the handler
+			w.Header().Set("Connection", "close")
+			p.refuse(w, x, http.StatusHTTPVersionNotSupported, "only HTTP/1.1 is spoken here, HTTP/2 without TLS is not")
+			return
+		}
 		if r.Method == http.MethodConnect {
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 			p.refuse(w, x, http.StatusMethodNotAllowed, "CONNECT is not supported: this is no forward proxy")

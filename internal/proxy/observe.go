@@ -18,7 +18,10 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 		defer func() {
 			outcome := x.outcome()
 			rec.count(outcome)
-			if x.streaming {
+			if !x.finished && !r.ProtoAtLeast(1, 1) {
+				resetOnClose(r.Context()) // to HTTP/1.0, closing the connection is a proper end
+			}
+			if x.answered {
 				p.metrics.StreamEnded(outcome, time.Since(x.start))
 			}
 			x.log(p.Logger, outcome)
@@ -81,7 +84,8 @@ func (w *recorder) decide(code int) {
 	w.metrics.Headers(code, w.x.headersTime)
 }
 
-// count counts the request, once, just before its client can have all of the answer, or when the exchange is over.
+// count decides the final status, which is also the log's, and counts the request under it, once: just before its client
+// can have all of the answer, or when the exchange is over.
 func (w *recorder) count(outcome metrics.Outcome) {
 	if w.counted {
 		return
@@ -101,6 +105,9 @@ func (w *recorder) count(outcome metrics.Outcome) {
 func (w *recorder) Write(p []byte) (int, error) {
 	if w.x.status == 0 {
 		w.WriteHeader(http.StatusOK)
+	}
+	if w.x.request.Method == http.MethodHead {
+		return w.ResponseWriter.Write(p) // which discards it
 	}
 	if w.x.bytesOut == 0 && len(p) > 0 {
 		w.metrics.FirstByte(time.Since(w.x.start))

@@ -11,9 +11,12 @@ func (p *proxy) receive(res *http.Response) error {
 	if x.held != nil {
 		x.held.release()
 	}
-	x.streaming = true
+	x.answered = true
 	x.upstreamID = res.Header.Get("Request-Id")
 	res.Header.Del("X-Proxy-Request-Id") // ours takes its place when the header is written
+	if len(res.Trailer) > 0 && res.Request.Method != http.MethodHead {
+		res.Header.Del("Content-Length") // HTTP/1.1 has trailers only after a chunked body
+	}
 	p.metrics.RateLimits(res.Header)
 	res.Body = &recordedBody{res.Body, x}
 	return nil

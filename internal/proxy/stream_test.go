@@ -9,6 +9,7 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -400,6 +401,38 @@ func TestTrailers(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTrailersBesideALength covers row 3.5 for what only HTTP/2 can send: both a length and trailers.
+func TestTrailersBesideALength(t *testing.T) {
+	t.Parallel()
+	upstream := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Trailer", "X-Sum")
+		w.Header().Set("Content-Length", "4")
+		io.WriteString(w, "body")
+		w.Header().Set("X-Sum", "42")
+	})
+	res := start(t, upstream.URL).get(t, "/")
+	assert.Equal(t, body(t, res), "body")
+	assert.DeepEqual(t, res.Trailer, http.Header{"X-Sum": {"42"}})
+}
+
+// TestAbortOverHTTP10 covers rows 3.3 and 3.4 for a client to which the connection's end is the answer's end.
+func TestAbortOverHTTP10(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := holder()
+	g := start(t, serveUpstream(t, func(w http.ResponseWriter, r *http.Request) { handler(panicking{w}, r) }).URL)
+	c := g.dial(t)
+	c.send("GET / HTTP/1.0\r\n\r\n")
+	h := within(t, arrivals, "the request")
+	h.send(t, "some")
+	res := c.response("GET")
+	part := make([]byte, 4)
+	_, err := io.ReadFull(res.Body, part)
+	assert.NilError(t, err)
+	h.send(t, "panic")
+	_, err = res.Body.Read(part)
+	assert.ErrorIs(t, err, syscall.ECONNRESET)
 }
 
 // TestInformational covers row 2.7 for 1xx: 103 arrives at once, before the final response exists, with its own headers.

@@ -9,8 +9,13 @@ import (
 // routes looks at the raw path. An http.ServeMux would clean paths first and answer //v1/messages with a redirect.
 func (s *Server) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		own := map[string]http.Handler{"/health": http.HandlerFunc(s.health), "/metrics": s.opts.Metrics}[target.Path(r.RequestURI)]
-		if own == nil {
+		var own http.Handler
+		switch target.Path(r.RequestURI) {
+		case "/health":
+			own = http.HandlerFunc(s.health)
+		case "/metrics":
+			own = s.opts.Metrics
+		default:
 			s.opts.Proxy.ServeHTTP(w, r)
 			return
 		}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -45,7 +46,7 @@ type Error struct {
 // Error returns a text that is safe to log and to show to the client.
 func (e *Error) Error() string {
 	if e.Kind == Timeout {
-		return fmt.Sprintf("upstream timeout after %gs (%d attempts): %s", e.Limit.Seconds(), e.Attempts, e.Reason)
+		return fmt.Sprintf("upstream timeout after %vs (%d attempts): %s", e.Limit.Seconds(), e.Attempts, e.Reason)
 	}
 	return "upstream connection failed: " + e.Reason
 }
@@ -65,6 +66,8 @@ func classify(err error, headerTimeout time.Duration) *Error {
 		return &Error{Kind: Connection, Reason: "cannot resolve the upstream's name", Err: err}
 	case isDeadPeer(err):
 		return &Error{Kind: Timeout, Reason: "the connection died", Limit: deadPeerAfter, Err: err}
+	case errors.Is(err, context.DeadlineExceeded): // net/http's own limit for CONNECT
+		return &Error{Kind: Timeout, Reason: "the proxy named by HTTPS_PROXY does not answer", Limit: proxyTimeout, Err: err}
 	case isOp && opErr.Timeout() && dnsErr == nil:
 		return &Error{Kind: Timeout, Reason: "cannot connect", Limit: connectTimeout, Err: err}
 	}

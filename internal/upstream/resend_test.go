@@ -1,6 +1,8 @@
 package upstream
 
 import (
+	"crypto/tls"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"sync/atomic"
@@ -9,11 +11,17 @@ import (
 	"gotest.tools/v3/assert"
 )
 
+type h2conn struct{ net.Conn }
+
+func (h2conn) ConnectionState() tls.ConnectionState {
+	return tls.ConnectionState{NegotiatedProtocol: "h2"}
+}
+
 // Row 2.6: what is proved unprocessed may be sent again once; after a PROTOCOL_ERROR, nothing is.
 func TestResendGuard(t *testing.T) {
 	var resets atomic.Int64
 	send := func(r *http.Request) error { // what http.Transport does each time it sends
-		httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{})
+		httptrace.ContextClientTrace(r.Context()).GotConn(httptrace.GotConnInfo{Conn: h2conn{}})
 		return r.Context().Err()
 	}
 	guard := &resendGuard{protocolResets: &resets, next: roundTripper(func(r *http.Request) (*http.Response, error) {

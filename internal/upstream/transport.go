@@ -13,6 +13,7 @@ import (
 
 const (
 	connectTimeout  = 5 * time.Second  // contract row 2.1
+	proxyTimeout    = time.Minute      // net/http's, for the answer to CONNECT
 	idleConnTimeout = 90 * time.Second // contract row 2.9
 
 	// deadPeerAfter is how long a connection may leave a sign of life unanswered (contract row 2.5 allows 60 s): TCP
@@ -52,7 +53,7 @@ func newTransport(opts Options) *transport {
 			PingTimeout:               pingTimeout,
 			MaxReceiveBufferPerStream: streamWindow,
 		},
-		// A hanging handshake is the attempt's timeout; this only ends the dial that is left over.
+		// A hanging handshake is the attempt's timeout; this only ends the dial that is left over, and so it is longer.
 		TLSHandshakeTimeout: opts.HeaderTimeout + connectTimeout,
 		DisableCompression:  true, // else Accept-Encoding is invented and the answer decoded (contract rows 1.5, 1.14)
 		MaxIdleConnsPerHost: opts.MaxIdleConns,

@@ -89,22 +89,16 @@ const discardTime = 5 * time.Second
 
 // readBody reads the whole body. Its errors are errGone, and others whose text tells the client what was wrong.
 func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (data []byte, err error) {
-	setDeadline := http.NewResponseController(w).SetReadDeadline
-	defer setDeadline(time.Time{})                                                  // net/http goes on reading, to notice when the client leaves
-	defer context.AfterFunc(r.Context(), func() { setDeadline(time.Unix(1, 0)) })() // a drain does not wait for uploads
-	stalled := false
-	src := readerFunc(func(b []byte) (int, error) {
-		deadline := time.Now().Add(p.Timeout) // each byte buys the next one its time
-		setDeadline(deadline)
-		if r.Context().Err() != nil {
-			return 0, errGone
+	src := &upload{proxy: p, exchange: x, r: r, setDeadline: http.NewResponseController(w).SetReadDeadline}
+	defer func() {
+		if err == nil {
+			src.setDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+		} else {
+			src.setDeadline(time.Unix(1, 0)) // net/http would wait for the rest before it closes the connection
 		}
-		n, err := r.Body.Read(b)
-		x.bytesIn += int64(n)
-		p.metrics.BytesIn.Add(float64(n))
-		stalled = err != nil && !time.Now().Before(deadline) // net/http does not always pass the deadline's own error on
-		return n, err
-	})
+	}()
+	stop := context.AfterFunc(r.Context(), func() { src.setDeadline(time.Unix(1, 0)) }) // a drain does not wait for uploads
+	defer stop()
 	if r.ContentLength >= 0 {
 		data = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(src, data)
@@ -112,7 +106,7 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 		data, err = io.ReadAll(io.LimitReader(src, p.MaxBodyBytes+1))
 	}
 	switch {
-	case err != nil && stalled:
+	case err != nil && src.stalled:
 		return nil, fmt.Errorf("request body stalled: no byte for %vs (timeout_secs)", p.Timeout.Seconds())
 	case err == errGone, isEnd(err):
 		return nil, errGone
@@ -131,9 +125,27 @@ func isEnd(err error) bool {
 		err != nil && strings.Contains(err.Error(), "trailer") // all that net/http says of one that did not come to its end
 }
 
-type readerFunc func([]byte) (int, error)
+// upload reads a request body as it comes, counts it, and minds the time between its bytes.
+type upload struct {
+	*proxy
+	*exchange
+	r           *http.Request
+	setDeadline func(time.Time) error
+	stalled     bool // the last Read ended at its deadline; net/http does not always pass the deadline's own error on
+}
 
-func (f readerFunc) Read(b []byte) (int, error) { return f(b) }
+func (u *upload) Read(b []byte) (int, error) {
+	deadline := time.Now().Add(u.Timeout) // each byte buys the next one its time
+	u.setDeadline(deadline)
+	if u.r.Context().Err() != nil {
+		return 0, errGone
+	}
+	n, err := u.r.Body.Read(b)
+	u.bytesIn += int64(n)
+	u.metrics.BytesIn.Add(float64(n))
+	u.stalled = err != nil && !time.Now().Before(deadline)
+	return n, err
+}
 
 // refuseBody answers a request whose body was not read to its end, and gives up its connection. A client that is still
 // sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so what it sends is

@@ -496,3 +496,17 @@ func TestBudgetIsNeverExceeded(t *testing.T) {
 	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
 	assert.Equal(t, g.metrics.Queued.Load(), int64(0))
 }
+
+// TestDrainEndsUploads covers section 6: at the drain's deadline an upload ends at once, like everything else.
+func TestDrainEndsUploads(t *testing.T) {
+	t.Parallel()
+	g := start(t, "http://127.0.0.1:1", timeout(time.Hour))
+	c := g.dial(t)
+	c.send("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n1")
+	reaches(t, &g.metrics.HeldBytes, "proxy_held_body_bytes", 10)
+	g.drain(proxy.ErrDraining)
+	c.closedWithoutAnswer()
+	line := g.finished(t)
+	assert.Equal(t, line["outcome"], "drained")
+	assert.Equal(t, line["status"], 503.0)
+}

@@ -104,6 +104,15 @@ func TestDeadPeer(t *testing.T) {
 			t.Fatal("not noticed in three times the time")
 		}
 	}
+
+	// Row 2.1: nor does the host take new connections, and that has 5 s.
+	resp, err := http.Post(proxy.URL+"/waiting", "text/plain", strings.NewReader("x"))
+	assert.NilError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	assert.NilError(t, err)
+	assert.Equal(t, resp.StatusCode, http.StatusGatewayTimeout)
+	assert.Assert(t, is.Contains(string(body), "timeout after 5s (1 attempts): cannot connect"))
 }
 
 // newHost makes a network namespace that is a host of its own at the other end of a cable.

@@ -66,10 +66,10 @@ func classify(err error, headerTimeout time.Duration) *Error {
 		return &Error{Kind: Connection, Reason: "cannot resolve the upstream's name", Err: err}
 	case isDeadPeer(err):
 		return &Error{Kind: Timeout, Reason: "the connection died", Limit: deadPeerAfter, Err: err}
-	case errors.Is(err, context.DeadlineExceeded): // net/http's own limit for CONNECT
-		return &Error{Kind: Timeout, Reason: "the proxy named by HTTPS_PROXY does not answer", Limit: proxyTimeout, Err: err}
 	case isOp && opErr.Timeout() && dnsErr == nil:
 		return &Error{Kind: Timeout, Reason: "cannot connect", Limit: connectTimeout, Err: err}
+	case errors.Is(err, context.DeadlineExceeded): // net/http's own limit for CONNECT
+		return &Error{Kind: Timeout, Reason: "the proxy named by HTTPS_PROXY does not answer", Limit: proxyTimeout, Err: err}
 	}
 	return &Error{Kind: Connection, Reason: reason(err), Err: err}
 }

@@ -29,6 +29,8 @@ func TestClassify(t *testing.T) {
 	}{
 		{ErrHeaderTimeout, Timeout, "no response headers"},
 		{op("dial", os.ErrDeadlineExceeded), Timeout, "cannot connect"},
+		{op("dial", context.DeadlineExceeded), Timeout, "cannot connect"},
+		{context.DeadlineExceeded, Timeout, "the proxy named by HTTPS_PROXY does not answer"},
 		{op("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)), Connection, "connection refused"},
 		{op("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH)), Connection, "no route to the upstream"},
 		{op("dial", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}), Connection, "cannot resolve the upstream's name"},

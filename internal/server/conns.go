@@ -52,13 +52,6 @@ func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	c.changes = make(chan struct{})
 }
 
-// active returns how many connections carry a request.
-func (c *conns) active() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.busy
-}
-
 // settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
 // returns false if ctx ends first.
 func (c *conns) settle(ctx context.Context, unused time.Duration) bool {

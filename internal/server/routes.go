@@ -16,6 +16,8 @@ func (s *Server) routes() http.Handler {
 		case "/metrics":
 			own = s.opts.Metrics
 		default:
+			s.running.Add(1)
+			defer s.running.Add(-1)
 			s.opts.Proxy.ServeHTTP(w, r)
 			return
 		}

@@ -47,6 +47,7 @@ type Server struct {
 	http     *http.Server
 	started  time.Time
 	draining atomic.Bool
+	running  atomic.Int64 // requests in the proxy's hands, waiting ones included
 	conns    conns
 	abort    context.CancelCauseFunc
 }
@@ -106,14 +107,14 @@ func (s *Server) state(name string, attrs ...any) {
 // drain returns how many requests it had to abort.
 func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.draining.Store(true)
-	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "in_flight", s.opts.Health().InFlight, "hint", "a second signal ends it at once")
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second signal ends it at once")
 	listener.Close()
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
 	defer cancel()
 	if s.conns.settle(deadline, linger(s.opts.Drain)) {
 		return 0
 	}
-	aborted = s.conns.active()
+	aborted = int(s.running.Load())
 	s.abort(s.opts.AbortCause)
 	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
 	s.conns.wait(abortGrace)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,9 @@ type entry struct {
 	key  string
 	line int
 }
+
+// bareKey is a key that TOML takes without quotes.
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 // index lists the keys of a valid TOML document in their order. Decoding alone would report the first wrong value only,
 // and a value that decodes well but is out of range would have lost its line.
@@ -86,7 +90,7 @@ func (ix *indexer) name(section string, node *unstable.Node) (string, int) {
 			line = ix.parser.Shape(it.Node().Raw).Start.Line
 		}
 		part := string(it.Node().Data)
-		if strings.Contains(part, ".") {
+		if !bareKey.MatchString(part) {
 			part = strconv.Quote(part) // "proxy.retries" is not proxy.retries
 		}
 		parts = append(parts, part)

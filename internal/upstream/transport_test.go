@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -88,4 +89,40 @@ func TestTransportSettings(t *testing.T) {
 	assert.Assert(t, deadPeerAfter <= 60*time.Second)
 	assert.Equal(t, tr.HTTP2.SendPingTimeout+tr.HTTP2.PingTimeout, deadPeerAfter)
 	assert.Assert(t, tr.Protocols.HTTP1() && tr.Protocols.HTTP2())
+}
+
+// A slow client's stream holds at most streamWindow of the upstream's bytes in memory; net/http's default is 4 MiB.
+func TestStreamWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		listener := make(pipeListener)
+		var written atomic.Int64
+		server := &http.Server{Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for piece := make([]byte, 16<<10); r.Context().Err() == nil; {
+				n, _ := w.Write(piece)
+				written.Add(int64(n))
+			}
+		})}
+		server.Protocols.SetUnencryptedHTTP2(true)
+		go server.Serve(listener)
+
+		tr := newTransport(Options{HeaderTimeout: time.Minute})
+		tr.http.Proxy = nil
+		tr.http.Protocols = new(http.Protocols)
+		tr.http.Protocols.SetUnencryptedHTTP2(true)
+		tr.http.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			ours, theirs := net.Pipe()
+			listener <- theirs
+			return ours, nil
+		}
+		resp, err := tr.http.RoundTrip(request(t.Context()))
+		assert.NilError(t, err)
+		assert.Equal(t, resp.ProtoMajor, 2)
+		synctest.Wait() // the server is stuck: nobody reads
+		got := written.Load()
+		assert.Assert(t, got > streamWindow/2 && got < streamWindow+64<<10, "the upstream could send %d bytes ahead", got)
+		resp.Body.Close()
+		tr.http.CloseIdleConnections()
+		close(listener)
+		server.Close()
+	})
 }

@@ -19,7 +19,8 @@ type attempt struct {
 func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 	parent := req.Context()
 	ctx, cancel := context.WithCancelCause(parent)
-	timer := time.AfterFunc(t.headerTimeout, func() { cancel(ErrHeaderTimeout) })
+	limit := ErrHeaderTimeout // changed only while the timer does not run
+	timer := time.AfterFunc(t.headerTimeout, func() { cancel(limit) })
 	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	if !timer.Stop() && err == nil {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
@@ -43,10 +44,8 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, classify(err, t.headerTimeout)
 	}
-	body := &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, limit: t.idleTimeout}
-	body.timer = time.AfterFunc(t.idleTimeout, func() { cancel(ErrIdleTimeout) })
-	body.timer.Stop()
-	resp.Body = body
+	limit = ErrIdleTimeout
+	resp.Body = &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.idleTimeout}
 	return resp, nil
 }
 
@@ -71,6 +70,14 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 		err = context.Cause(b.ctx)
 	}
 	return n, err
+}
+
+// Buffered returns how many bytes a Read would return at once, as far as is known.
+func (b *guardedBody) Buffered() int {
+	if body, ok := b.ReadCloser.(interface{ Buffered() int }); ok {
+		return body.Buffered()
+	}
+	return 0
 }
 
 // Close frees the connection or the stream, and tells the upstream if the body was not read to its end.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/h2"
 )
 
 // Kind says what became of an attempt that brought no response.
@@ -74,11 +76,10 @@ func classify(err error, headerTimeout time.Duration) *Error {
 	return &Error{Kind: Connection, Reason: reason(err), Err: err}
 }
 
-// isDeadPeer reports whether an established connection was given up because its peer no longer answers: HTTP/2 PING
-// (net/http has no type for that error; a test notices if its text changes) or TCP's own probes, which report the last
-// ICMP error if there was one.
+// isDeadPeer reports whether an established connection was given up because its peer no longer answers: HTTP/2's PING or
+// TCP's own probes, which report the last ICMP error if there was one.
 func isDeadPeer(err error) bool {
-	if strings.Contains(err.Error(), "http2: client connection lost") {
+	if errors.Is(err, h2.ErrDead) {
 		return true
 	}
 	var opErr *net.OpError
@@ -95,6 +96,7 @@ func reason(err error) string {
 		certErr *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
 		proxy   *url.Error
+		reset   *h2.ResetError
 	)
 	text := err.Error()
 	switch {
@@ -116,16 +118,20 @@ func reason(err error) string {
 		return errProxyRefused.Error()
 	case errors.Is(err, errUnasked101):
 		return "the upstream switched protocols unasked"
-	case errors.Is(err, errNotResendable):
-		return errNotResendable.Error()
+	case errors.Is(err, h2.ErrRefused):
+		return "the upstream refused the request twice"
+	case errors.Is(err, h2.ErrNoStreams):
+		return "the upstream allows no HTTP/2 streams"
+	case errors.Is(err, h2.ErrClosed):
+		return "the upstream closed the HTTP/2 connection"
+	case errors.As(err, &reset):
+		return "the upstream reset the HTTP/2 stream"
+	case errors.Is(err, h2.ErrMalformed):
+		return "the answer was not valid HTTP"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), strings.Contains(text, "server closed idle connection"):
 		return "the upstream closed the connection before the response headers"
 	case strings.Contains(text, "malformed"), strings.Contains(text, "transport connection broken"):
 		return "the answer was not valid HTTP"
-	case strings.HasPrefix(text, "stream error:"):
-		return "the upstream reset the HTTP/2 stream"
-	case strings.Contains(text, "GOAWAY"):
-		return "the upstream closed the HTTP/2 connection"
 	case opErr != nil && opErr.Op == "dial":
 		return "cannot connect"
 	}

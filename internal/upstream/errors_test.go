@@ -16,7 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/h2"
 )
 
 // Rows 2.1, 2.5 and 2.6: what each error means. The texts are net/http's own, wrapped as it wraps them.
@@ -42,9 +45,12 @@ func TestClassify(t *testing.T) {
 		{op("proxyconnect", op("dial", syscall.ECONNREFUSED)), Connection, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
 		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF), Connection, "the upstream closed the connection before the response headers"},
 		{errors.New(`malformed HTTP response "SECRET"`), Connection, "the answer was not valid HTTP"},
-		{errors.New("stream error: stream ID 1; INTERNAL_ERROR; received from peer"), Connection, "the upstream reset the HTTP/2 stream"},
-		{errors.New(`http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=NO_ERROR, debug="SECRET"`), Connection, "the upstream closed the HTTP/2 connection"},
-		{errNotResendable, Connection, errNotResendable.Error()},
+		{&h2.ResetError{Code: http2.ErrCodeInternal}, Connection, "the upstream reset the HTTP/2 stream"},
+		{h2.ErrClosed, Connection, "the upstream closed the HTTP/2 connection"},
+		{h2.ErrRefused, Connection, "the upstream refused the request twice"},
+		{h2.ErrNoStreams, Connection, "the upstream allows no HTTP/2 streams"},
+		{h2.ErrMalformed, Connection, "the answer was not valid HTTP"},
+		{h2.ErrDead, Timeout, "the connection died"},
 		{errors.New("SECRET"), Connection, "no usable response"},
 	} {
 		got := classify(tc.err, time.Minute)

@@ -5,6 +5,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -22,6 +23,8 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/h2"
 )
 
 // The figures of the package comment:
@@ -71,7 +74,7 @@ func serveStandIn() {
 }
 
 // startStandIn returns the stand-in's URL and a transport for it that speaks the given protocol only.
-func startStandIn(b *testing.B, proto string) (string, *http.Transport) {
+func startStandIn(b *testing.B, proto string) (string, http.RoundTripper) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), standInEnv+"=1")
 	cmd.Stderr = os.Stderr
@@ -92,14 +95,17 @@ func startStandIn(b *testing.B, proto string) (string, *http.Transport) {
 	}
 	roots := x509.NewCertPool()
 	assert.Assert(b, roots.AppendCertsFromPEM([]byte(cert)))
-	t := newTransport(Options{HeaderTimeout: time.Minute, MaxIdleConns: 1000}).http
-	t.TLSClientConfig.RootCAs = roots
-	if proto == "h1" {
-		t.TLSClientConfig.NextProtos = nil
+	var t interface {
+		http.RoundTripper
+		CloseIdleConnections()
+	}
+	base := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, MaxIdleConnsPerHost: 1000, ForceAttemptHTTP2: proto == "h2-net/http"}
+	if t = base; proto == "h2" {
+		t = h2.New(base, h2.Options{SettingsTimeout: time.Minute, PingAfter: time.Minute, PingTimeout: time.Minute, IdleTimeout: time.Minute})
 	}
 	resp := get(b, t, strings.TrimSpace(url)+"/small")
 	resp.Body.Close()
-	assert.Equal(b, fmt.Sprint("h", resp.ProtoMajor), proto)
+	assert.Equal(b, fmt.Sprint("h", resp.ProtoMajor), proto[:2])
 	b.Cleanup(t.CloseIdleConnections)
 	return strings.TrimSpace(url), t
 }
@@ -122,7 +128,7 @@ func get(b *testing.B, t http.RoundTripper, url string) *http.Response {
 
 // BenchmarkProtocolSmallRequest is one POST and its short answer after the other, on a warm connection.
 func BenchmarkProtocolSmallRequest(b *testing.B) {
-	for _, proto := range []string{"h1", "h2"} {
+	for _, proto := range []string{"h1", "h2-net/http", "h2"} {
 		b.Run(proto, func(b *testing.B) {
 			url, t := startStandIn(b, proto)
 			once := func() {
@@ -143,7 +149,7 @@ func BenchmarkProtocolSmallRequest(b *testing.B) {
 // BenchmarkProtocolEvent reads events of 20 concurrent streams, each event in a write of its own.
 func BenchmarkProtocolEvent(b *testing.B) {
 	const streams = 20
-	for _, proto := range []string{"h1", "h2"} {
+	for _, proto := range []string{"h1", "h2-net/http", "h2"} {
 		b.Run(proto, func(b *testing.B) {
 			url, t := startStandIn(b, proto)
 			var bodies []io.ReadCloser
@@ -182,7 +188,7 @@ func BenchmarkProtocolStreamMemory(b *testing.B) {
 		runtime.ReadMemStats(&m)
 		return m.HeapInuse + m.StackInuse
 	}
-	for _, proto := range []string{"h1", "h2"} {
+	for _, proto := range []string{"h1", "h2-net/http", "h2"} {
 		b.Run(proto, func(b *testing.B) {
 			url, t := startStandIn(b, proto)
 			for range b.N {

@@ -26,8 +26,6 @@ type Options struct {
 // New returns the RoundTripper for the upstream, as the package comment describes it. Every error it returns is either
 // an *Error or the cause of the request context's end.
 func New(opts Options) http.RoundTripper {
-	transport := newTransport(opts)
-	resend := &resendGuard{next: transport.http, protocolResets: &transport.protocolResets}
-	attempt := &attempt{next: resend, headerTimeout: opts.HeaderTimeout, idleTimeout: opts.IdleTimeout}
+	attempt := &attempt{next: &resendGuard{next: newTransport(opts)}, headerTimeout: opts.HeaderTimeout, idleTimeout: opts.IdleTimeout}
 	return &retry{next: attempt, retries: opts.Retries, onAttempt: opts.OnAttempt}
 }

@@ -48,6 +48,9 @@ func (m *Metrics) RateLimits(h http.Header) {
 
 // number returns the finite, non-negative number in s, or nil.
 func number(s string) *float64 {
+	if s == "" {
+		return nil
+	}
 	n, err := strconv.ParseFloat(s, 64)
 	if err != nil || math.IsInf(n, 0) || math.IsNaN(n) || n < 0 {
 		return nil

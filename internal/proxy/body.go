@@ -53,15 +53,14 @@ func (p *proxy) hold(next http.Handler) http.Handler {
 		held.fill(data)
 		x.held = held
 
-		out := r.WithContext(r.Context())
-		out.ContentLength = int64(len(data))
-		out.TransferEncoding = nil
-		out.Body = http.NoBody
+		r.ContentLength = int64(len(data))
+		r.TransferEncoding = nil
+		r.Body = http.NoBody
 		if len(data) > 0 {
-			out.Body, _ = held.open()
-			out.GetBody = held.open
+			r.Body, _ = held.open()
+			r.GetBody = held.open
 		}
-		next.ServeHTTP(w, out)
+		next.ServeHTTP(w, r)
 	})
 }
 
@@ -97,8 +96,6 @@ func (p *proxy) readBody(w http.ResponseWriter, r *http.Request, x *exchange) (d
 			src.setDeadline(time.Unix(1, 0)) // net/http would wait for the rest before it closes the connection
 		}
 	}()
-	stop := context.AfterFunc(r.Context(), func() { src.setDeadline(time.Unix(1, 0)) }) // a drain does not wait for uploads
-	defer stop()
 	if r.ContentLength >= 0 {
 		data = make([]byte, r.ContentLength)
 		_, err = io.ReadFull(src, data)
@@ -137,7 +134,7 @@ type upload struct {
 func (u *upload) Read(b []byte) (int, error) {
 	deadline := time.Now().Add(u.Timeout) // each byte buys the next one its time
 	u.setDeadline(deadline)
-	if u.r.Context().Err() != nil {
+	if u.r.Context().Err() != nil { // a drain does not wait for uploads; it interrupts the reads that it finds waiting
 		return 0, errGone
 	}
 	n, err := u.r.Body.Read(b)

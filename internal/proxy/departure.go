@@ -15,7 +15,7 @@ func WithConn(ctx context.Context, conn net.Conn) context.Context {
 
 // resetOnClose makes the end of the request's connection a reset, which no client takes for the end of an answer.
 func resetOnClose(ctx context.Context) {
-	if conn, ok := ctx.Value(connKey{}).(*net.TCPConn); ok {
+	if conn, ok := ctx.Value(connKey{}).(interface{ SetLinger(sec int) error }); ok {
 		conn.SetLinger(0)
 	}
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net/http"
-	"net/http/httputil"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -17,27 +16,27 @@ type Rule struct {
 	Add   bool // append Value's tokens to the header's list; otherwise replace the header
 }
 
-// rewrite turns the client's request into the upstream's. ReverseProxy has removed the hop-by-hop headers by now.
-func (p *proxy) rewrite(pr *httputil.ProxyRequest) {
-	pr.Out.URL = exchangeFrom(pr.In.Context()).upstreamURL
-	pr.Out.Host = pr.Out.URL.Host
-	pr.Out.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
-	h := pr.Out.Header
-	h.Del("Te")     // ReverseProxy puts it back
-	h.Del("Expect") // answered here
+// rewrite turns the client's request, which is the exchange's own copy, into the upstream's.
+func (p *proxy) rewrite(r *http.Request) *http.Request {
+	r.URL = exchangeFrom(r.Context()).upstreamURL
+	r.Host = r.URL.Host
+	r.Close = false
+	r.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
+	h := r.Header
+	removeHopByHop(h)
+	delete(h, "Expect") // answered here
 	for name := range h {
 		if isLocal(name) {
 			delete(h, name)
 		}
 	}
-	for _, name := range []string{"Authorization", "X-Api-Key"} {
-		if values, ok := pr.In.Header[name]; ok {
-			h[name] = values // even if the client named it in Connection
-		}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""} // net/http would invent one
 	}
 	for _, rule := range p.Rules {
 		rule.apply(h)
 	}
+	return r
 }
 
 // isLocal reports whether a header, by its canonical name, speaks of the tailnet and stays there (contract row 1.5).
@@ -45,18 +44,23 @@ func isLocal(name string) bool {
 	return name == "Forwarded" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") || strings.HasPrefix(name, "Tailscale-")
 }
 
-// removeHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1).
+// removeHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1). The credentials stay even if
+// Connection names them (contract row 1.4).
 func removeHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {
 		for name := range tokens(line) {
-			h.Del(name)
+			if name = textproto.CanonicalMIMEHeaderKey(name); name != "Authorization" && name != "X-Api-Key" {
+				delete(h, name)
+			}
 		}
 	}
-	for _, name := range []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection",
-		"Te", "Trailer", "Transfer-Encoding", "Upgrade"} {
-		h.Del(name)
+	for _, name := range hopByHop {
+		delete(h, name)
 	}
 }
+
+var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te",
+	"Trailer", "Transfer-Encoding", "Upgrade"}
 
 // apply carries out one rule (contract rows 1.7 and 1.8).
 func (r Rule) apply(h http.Header) {
@@ -128,8 +132,6 @@ func (p *proxy) locate(next http.Handler) http.Handler {
 			return
 		}
 		x.upstreamURL = url
-		// Upgrades are never tunnelled; gone before ReverseProxy looks, it has nothing to put back (contract row 1.4).
-		r.Header.Del("Upgrade")
 		next.ServeHTTP(w, r)
 	})
 }

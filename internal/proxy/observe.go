@@ -50,12 +50,8 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader passes informational responses on and decides the status at the first other one.
 func (w *recorder) WriteHeader(code int) {
-	if code >= 100 && code < 200 {
-		if w.x.request.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
-			removeHopByHop(w.Header()) // ReverseProxy passes an informational response on as it came
-			w.Header().Del("X-Proxy-Request-Id")
-			w.ResponseWriter.WriteHeader(code)
-		}
+	if code < 200 {
+		w.ResponseWriter.WriteHeader(code)
 		return
 	}
 	h := w.Header()

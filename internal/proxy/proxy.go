@@ -9,21 +9,17 @@
 //	rewrite   applies the header rules
 //	upstream  makes up to three attempts (package upstream)
 //	receive   notes what came back, and lets go of the body
+//	copy      passes it on, piece by piece
 //
-// Each is a file or a function of that name. The response is copied and flushed chunk by chunk by
-// httputil.ReverseProxy, the hinge in the middle. A response that cannot be completed is aborted by
-// panic(http.ErrAbortHandler): the connection closes without a final chunk, so that no client takes half an answer for
-// a whole one. Nothing here recovers that panic, and everything that must happen at the end happens in a defer.
+// Each is a file or a function of that name; the last four are steps of forward. A response that cannot be completed is
+// aborted by panic(http.ErrAbortHandler): the connection closes without a final chunk, so that no client takes half an
+// answer for a whole one. Nothing here recovers that panic, and everything that must happen at the end happens in a defer.
 package proxy
 
 import (
-	"io"
-	"log"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
-	"sync"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
@@ -45,7 +41,8 @@ type Options struct {
 
 type proxy struct {
 	Options
-	metrics *metrics.Metrics
+	metrics  *metrics.Metrics
+	upstream http.RoundTripper
 }
 
 // New returns the handler for everything that is to be forwarded.
@@ -54,30 +51,13 @@ func New(opts Options, m *metrics.Metrics) http.Handler {
 	if p.Draining == nil {
 		p.Draining = func() bool { return false }
 	}
-	forward := &httputil.ReverseProxy{
-		Rewrite: p.rewrite,
-		Transport: upstream.New(upstream.Options{
-			HeaderTimeout: p.Timeout,
-			IdleTimeout:   p.Timeout,
-			Retries:       p.Retries,
-			MaxIdleConns:  p.MaxConnections,
-			PlainHTTP:     p.Upstream.Scheme == "http",
-			OnAttempt:     p.attempted,
-		}),
-		ModifyResponse: p.receive,
-		ErrorHandler:   p.fail,
-		FlushInterval:  -1,                         // every chunk at once, whatever its content type
-		ErrorLog:       log.New(io.Discard, "", 0), // it quotes upstream bytes; the exchange notes the error itself
-		BufferPool:     &bufferPool{sync.Pool{New: newBuffer}},
-	}
-	return p.observe(p.locate(p.hold(p.limit(forward))))
+	p.upstream = upstream.New(upstream.Options{
+		HeaderTimeout: p.Timeout,
+		IdleTimeout:   p.Timeout,
+		Retries:       p.Retries,
+		MaxIdleConns:  p.MaxConnections,
+		PlainHTTP:     p.Upstream.Scheme == "http",
+		OnAttempt:     p.attempted,
+	})
+	return p.observe(p.locate(p.hold(p.limit(http.HandlerFunc(p.forward)))))
 }
-
-// bufferPool lends the buffers that responses are copied through: an event of a Claude stream has some hundred bytes.
-type bufferPool struct{ pool sync.Pool }
-
-const bufferSize = 16 << 10
-
-func newBuffer() any               { return new([bufferSize]byte) }
-func (b *bufferPool) Get() []byte  { return b.pool.Get().(*[bufferSize]byte)[:] }
-func (b *bufferPool) Put(p []byte) { b.pool.Put((*[bufferSize]byte)(p)) }

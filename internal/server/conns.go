@@ -25,7 +25,8 @@ type conns struct {
 	mu      sync.Mutex
 	states  map[net.Conn]http.ConnState
 	busy    int           // connections in StateActive
-	changes chan struct{} // closed and replaced at every change
+	watched bool          // somebody waits for changes
+	changes chan struct{} // closed and replaced at every change, if watched
 }
 
 func newConns() conns {
@@ -48,8 +49,10 @@ func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	if state == http.StateActive {
 		c.busy++
 	}
-	close(c.changes)
-	c.changes = make(chan struct{})
+	if c.watched {
+		close(c.changes)
+		c.changes = make(chan struct{})
+	}
 }
 
 // settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
@@ -59,6 +62,7 @@ func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
+		c.watched = true
 		open, changes, quiet := len(c.states), c.changes, timer.C
 		if c.busy > 0 {
 			quiet = nil
@@ -94,11 +98,22 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 	return true
 }
 
+// interrupt ends the reads that wait for a client, such as for the rest of its request. Those that begin later look at their
+// context, which must be over by now.
+func (c *conns) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.states {
+		conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
 // wait waits until no connection carries a request, or for d.
 func (c *conns) wait(d time.Duration) {
 	timeout := time.After(d)
 	for {
 		c.mu.Lock()
+		c.watched = true
 		busy, changes := c.busy, c.changes
 		c.mu.Unlock()
 		if busy == 0 {

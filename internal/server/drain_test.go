@@ -243,3 +243,25 @@ func TestDrainDeadlineEndsStuckWrites(t *testing.T) {
 		assert.ErrorContains(t, <-stuck, "")
 	})
 }
+
+// Contract section 6: at the deadline a request whose body is still being read is not waited for.
+func TestDrainDeadlineEndsUploads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		f.opts.Drain = 0
+		ended := make(chan error, 1)
+		f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadAll(r.Body)
+			ended <- err
+			panic(http.ErrAbortHandler)
+		})
+		b := startIn(t, f)
+		b.connect().write("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n1")
+		synctest.Wait()
+		start := time.Now()
+		b.beginDrain()
+		assert.ErrorContains(t, <-ended, "")
+		assert.Equal(t, time.Since(start), time.Duration(0))
+		assert.Equal(t, <-b.drained, 1)
+	})
+}

@@ -18,6 +18,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/socket"
 )
 
 const (
@@ -82,7 +84,7 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 	if err != nil {
 		return err // it begins with "listen"
 	}
-	return s.serve(ctx, listener)
+	return s.serve(ctx, socket.Listener(listener))
 }
 
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {
@@ -116,6 +118,7 @@ func (s *Server) drain(listener net.Listener) (aborted int) {
 	}
 	aborted = int(s.running.Load())
 	s.abort(s.opts.AbortCause)
+	s.conns.interrupt()
 	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
 	s.conns.wait(abortGrace)
 	s.http.Close()

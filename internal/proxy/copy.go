@@ -1,0 +1,66 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"sync"
+)
+
+// Responses are copied through buffers of two sizes. A stream holds one all the time it waits for its next event, which
+// has some hundred bytes; what pours gets a large one while it does.
+const (
+	smallBuffer = 2 << 10
+	largeBuffer = 32 << 10
+)
+
+var (
+	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
+	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+)
+
+// copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
+// its proper end. What has come together with the header section goes out together with it, and what came with the end
+// together with the end: for a small answer that is one write, not three. It panics if the client no longer takes it.
+func copyBody(w http.ResponseWriter, res *http.Response) error {
+	control := http.NewResponseController(w)
+	if res.ContentLength != 0 && !hasCome(res.Body) {
+		control.Flush()
+	}
+	small := smallBuffers.Get().(*[smallBuffer]byte)
+	defer smallBuffers.Put(small)
+	var large *[largeBuffer]byte
+	for {
+		buf := small[:]
+		if large != nil {
+			buf = large[:]
+		}
+		n, err := res.Body.Read(buf)
+		if n > 0 {
+			if _, err := w.Write(buf[:n]); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			if err != io.EOF && control.Flush() != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		switch {
+		case n == smallBuffer && large == nil:
+			large = largeBuffers.Get().(*[largeBuffer]byte)
+		case n < smallBuffer && large != nil:
+			largeBuffers.Put(large)
+			large = nil
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// hasCome reports whether a read from the body would return at once, if the body can tell.
+func hasCome(body io.Reader) bool {
+	b, ok := body.(interface{ Buffered() int })
+	return ok && b.Buffered() > 0
+}

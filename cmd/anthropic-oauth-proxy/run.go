@@ -41,7 +41,9 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	logger := slog.New(slog.NewJSONHandler(stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	lines := newLines(stderr)
+	defer lines.Close()
+	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: cfg.LogLevel}))
 	for _, warning := range cfg.Warnings {
 		logger.Warn(warning)
 	}

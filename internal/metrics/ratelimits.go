@@ -16,8 +16,11 @@ var (
 		"When the usage window resets (Unix time), as the upstream last said.", []string{"window"}, nil)
 )
 
-// windows are the Max plan's usage windows, in the spelling of the upstream's headers.
-var windows = [...]string{"5h", "7d"}
+// windows are the Max plan's usage windows, and the upstream's headers that speak of them.
+var windows = [...]struct{ name, utilization, reset string }{
+	{"5h", "Anthropic-Ratelimit-Unified-5h-Utilization", "Anthropic-Ratelimit-Unified-5h-Reset"},
+	{"7d", "Anthropic-Ratelimit-Unified-7d-Utilization", "Anthropic-Ratelimit-Unified-7d-Reset"},
+}
 
 // rateLimits remembers what the upstream's anthropic-ratelimit-unified-* response headers last said. The gauges are
 // absent until an upstream has said it; nothing of the request, and nobody's name, goes in.
@@ -28,10 +31,9 @@ type rateLimits struct {
 
 // RateLimits takes note of the usage windows in a response's headers, if there are any.
 func (m *Metrics) RateLimits(h http.Header) {
-	const prefix = "Anthropic-Ratelimit-Unified-"
 	for i, window := range windows {
-		utilization := number(h.Get(prefix + window + "-Utilization"))
-		reset := number(h.Get(prefix + window + "-Reset"))
+		utilization := number(h.Get(window.utilization))
+		reset := number(h.Get(window.reset))
 		if utilization == nil && reset == nil {
 			continue
 		}
@@ -70,10 +72,10 @@ func (l *rateLimits) Collect(ch chan<- prometheus.Metric) {
 	defer l.mu.Unlock()
 	for i, window := range windows {
 		if u := l.seen[i].utilization; u != nil {
-			ch <- prometheus.MustNewConstMetric(utilizationDesc, prometheus.GaugeValue, *u, window)
+			ch <- prometheus.MustNewConstMetric(utilizationDesc, prometheus.GaugeValue, *u, window.name)
 		}
 		if r := l.seen[i].reset; r != nil {
-			ch <- prometheus.MustNewConstMetric(resetDesc, prometheus.GaugeValue, *r, window)
+			ch <- prometheus.MustNewConstMetric(resetDesc, prometheus.GaugeValue, *r, window.name)
 		}
 	}
 }

@@ -23,31 +23,33 @@ func linger(drain time.Duration) time.Duration {
 // conns knows which connections carry a request.
 type conns struct {
 	mu      sync.Mutex
-	states  map[net.Conn]http.ConnState
-	busy    int           // connections in StateActive
-	watched bool          // somebody waits for changes
-	changes chan struct{} // closed and replaced at every change, if watched
+	active  map[net.Conn]*bool // all connections, and whether they are in StateActive
+	busy    int                // how many are
+	watched bool               // somebody waits for changes
+	changes chan struct{}      // closed and replaced at every change, if watched
 }
 
 func newConns() conns {
-	return conns{states: map[net.Conn]http.ConnState{}, changes: make(chan struct{})}
+	return conns{active: map[net.Conn]*bool{}, changes: make(chan struct{})}
 }
 
 // changed is http.Server.ConnState.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.states[conn] == http.StateActive {
+	active := c.active[conn]
+	if active == nil {
+		active = new(bool)
+		c.active[conn] = active
+	}
+	if *active {
 		c.busy--
 	}
-	switch state {
-	case http.StateClosed, http.StateHijacked:
-		delete(c.states, conn)
-	default:
-		c.states[conn] = state
-	}
-	if state == http.StateActive {
+	if *active = state == http.StateActive; *active {
 		c.busy++
+	}
+	if state == http.StateClosed || state == http.StateHijacked {
+		delete(c.active, conn)
 	}
 	if c.watched {
 		close(c.changes)
@@ -63,7 +65,7 @@ func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	for {
 		c.mu.Lock()
 		c.watched = true
-		open, changes, quiet := len(c.states), c.changes, timer.C
+		open, changes, quiet := len(c.active), c.changes, timer.C
 		if c.busy > 0 {
 			quiet = nil
 		}
@@ -92,7 +94,7 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 	if changes != c.changes {
 		return false
 	}
-	for conn := range c.states {
+	for conn := range c.active {
 		conn.Close()
 	}
 	return true
@@ -103,7 +105,7 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 func (c *conns) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn := range c.states {
+	for conn := range c.active {
 		conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }

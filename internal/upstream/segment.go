@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"bytes"
-	"context"
 	"net"
 )
 
@@ -33,17 +32,4 @@ func (c *segmentedConn) Read(p []byte) (int, error) {
 	n := copy(p, c.rest[:end])
 	c.rest = c.rest[n:]
 	return n, nil
-}
-
-type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// segmented makes dial return segmentedConns.
-func segmented(dial dialFunc) dialFunc {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		conn, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return &segmentedConn{Conn: conn}, nil
-	}
 }

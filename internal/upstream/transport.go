@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"context"
 	"net"
 	"net/http"
@@ -24,6 +25,16 @@ const (
 	pingTimeout   = deadPeerAfter - pingAfter
 )
 
+// readAhead reads from the network in large pieces, where crypto/tls would read one or two of its records at a time.
+type readAhead struct {
+	net.Conn
+	buf *bufio.Reader
+}
+
+const readAheadSize = 16 << 10
+
+func (c *readAhead) Read(p []byte) (int, error) { return c.buf.Read(p) }
+
 // newTransport returns the transport with the settings this proxy needs. HTTP/2 is its own, the rest is http.Transport's.
 func newTransport(opts Options) *h2.Transport {
 	dialer := &net.Dialer{
@@ -31,15 +42,16 @@ func newTransport(opts Options) *h2.Transport {
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
 		ControlContext:  limitUnacknowledged,
 	}
-	dial := dialFunc(func(ctx context.Context, network, addr string) (net.Conn, error) {
-		c, err := dialer.DialContext(ctx, network, addr)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := dialer.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		return socket.Direct(c), nil
-	})
-	if opts.PlainHTTP {
-		dial = segmented(dial)
+		conn = socket.Direct(conn)
+		if opts.PlainHTTP {
+			return &segmentedConn{Conn: conn}, nil
+		}
+		return &readAhead{conn, bufio.NewReaderSize(conn, readAheadSize)}, nil
 	}
 	// A hanging handshake is the attempt's timeout; this only ends the dial that is left over, and so it is longer.
 	handshakeTimeout := opts.HeaderTimeout + connectTimeout

@@ -66,7 +66,10 @@ func TestLinesReaderStalls(t *testing.T) {
 			done <- n
 		}()
 		synctest.Wait()
-		assert.Assert(t, len(l.buf) <= maxUnwritten+len(line), "memory is bounded: %d bytes", len(l.buf))
+		l.mu.Lock()
+		waiting := len(l.buf)
+		l.mu.Unlock()
+		assert.Assert(t, waiting <= maxUnwritten+len(line), "memory is bounded: %d bytes", waiting)
 		<-done
 		assert.Assert(t, time.Since(start) >= time.Hour, "the reader was waited for")
 		at := time.Now()

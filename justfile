@@ -24,8 +24,18 @@ race:
 e2e:
     cd e2e && go test -count=1 -timeout 20m ./...
 
+# Measure what the proxy costs beside nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
+bench *flags:
+    go run -C bench . {{flags}}
+
+# Run a mixed load with faults for some minutes under the Deployment's memory limit, and report (Linux, root).
+soak minutes="20" *flags:
+    go run -C e2e ./soak -minutes {{minutes}} {{flags}}
+
 # Fuzz every target for the given time each.
 fuzz time="30s":
+    go test -run '^$' -fuzz FuzzWire -fuzztime {{time}} -parallel 1 ./cmd/anthropic-oauth-proxy
+    go test -run '^$' -fuzz FuzzFrames -fuzztime {{time}} -parallel 1 ./internal/h2
     go test -run '^$' -fuzz FuzzJoin -fuzztime {{time}} ./internal/target
     go test -run '^$' -fuzz FuzzRules -fuzztime {{time}} ./internal/proxy
     go test -run '^$' -fuzz FuzzLoad -fuzztime {{time}} ./internal/config

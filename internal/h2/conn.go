@@ -24,8 +24,13 @@ const (
 
 	// bodyAhead is how much of request bodies may wait to be written; more would only be memory.
 	bodyAhead = 64 << 10
-	// controlAhead is how much may wait to be written before a peer is given up that asks without reading the answers.
-	controlAhead = 1 << 20
+	// headersAhead is how much may wait to be written before the connection takes no further requests.
+	headersAhead = 1 << 20
+	// acksAhead is how many answers to PING and SETTINGS may wait before a peer is given up that does not read them.
+	acksAhead = 10_000
+
+	// lastWords is how long a connection that is to be closed may take for what is still to be said or heard.
+	lastWords = time.Second
 )
 
 // conn is one connection. Everything after mu is guarded by it; it is never held while waiting for the network.
@@ -34,6 +39,7 @@ type conn struct {
 	opts     Options
 	onOver   func(*conn) // called once, when no further stream may begin
 	wake     chan struct{}
+	written  chan struct{} // closed when nothing more will be written
 	settings chan struct{} // closed by the peer's first frame, or the connection's end
 	reader
 
@@ -46,8 +52,11 @@ type conn struct {
 	lower    names        // of request headers, as HTTP/2 has them
 	streams  map[uint32]*stream
 	nextID   uint32
-	sentID   uint32 // of the streams that have begun, the last whose header section was handed to the network
+	unsent   uint32 // the first stream whose header section was not yet handed to the network
+	acks     int    // in out
 	over     error  // why no further stream may begin; nil while it may
+	why      error  // what broke the connection, if that is known before it is closed
+	leaving  bool
 	closed   bool
 	window   int64         // what may be sent on all streams together
 	changed  chan struct{} // closed and replaced when an upload that waits may go on
@@ -67,8 +76,8 @@ type conn struct {
 // newConn begins HTTP/2 on a connection, and returns when the peer has said what it allows.
 func newConn(nc net.Conn, opts Options, onOver func(*conn)) (*conn, error) {
 	now := time.Now()
-	c := &conn{net: nc, opts: opts, onOver: onOver, wake: make(chan struct{}, 1), settings: make(chan struct{}),
-		lower: names{}, streams: map[uint32]*stream{}, nextID: 1, changed: make(chan struct{}), read: now, idle: now,
+	c := &conn{net: nc, opts: opts, onOver: onOver, wake: make(chan struct{}, 1), written: make(chan struct{}), settings: make(chan struct{}),
+		lower: names{}, streams: map[uint32]*stream{}, nextID: 1, unsent: 1, changed: make(chan struct{}), read: now, idle: now,
 		window: 64<<10 - 1, peerWindow: 64<<10 - 1, peerFrame: 16 << 10, peerStreams: maxStreams}
 	c.framer = http2.NewFramer(&c.out, nil)
 	c.hpack = hpack.NewEncoder(&c.block)
@@ -93,8 +102,8 @@ func newConn(nc net.Conn, opts Options, onOver func(*conn)) (*conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.over == nil && c.peerStreams == 0 {
-		go c.fail(ErrNoStreams)
-		return nil, ErrNoStreams
+		c.end(ErrNoStreams)
+		c.leave(http2.ErrCodeNo)
 	}
 	if c.over != nil {
 		return nil, c.over
@@ -114,6 +123,7 @@ func (c *conn) flush() {
 // writeLoop writes what has gathered. Before it does, whoever can run runs: often that is the next one with something to
 // send, and one write and one TLS record then take both.
 func (c *conn) writeLoop() {
+	defer close(c.written)
 	for range c.wake {
 		runtime.Gosched()
 		c.mu.Lock()
@@ -122,11 +132,18 @@ func (c *conn) writeLoop() {
 			return
 		}
 		c.out, c.spare = c.spare, c.out
-		c.sentID = c.nextID - 2
+		c.unsent = c.nextID
+		c.acks = 0
 		c.release()
+		last := c.leaving
 		c.mu.Unlock()
 		if _, err := c.net.Write(c.spare.Bytes()); err != nil {
-			c.fail(err)
+			c.breakOff(err)
+			c.net.SetReadDeadline(time.Now().Add(lastWords)) // a GOAWAY may have come: which requests were processed
+			return
+		}
+		if last {
+			c.fail(ErrClosed)
 			return
 		}
 		c.spare.Reset()
@@ -151,11 +168,28 @@ func (c *conn) isOver() bool {
 	return c.over != nil
 }
 
+// mayTake reports whether streams may begin when there is room for them.
+func (c *conn) mayTake() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over == nil && c.peerStreams > 0
+}
+
 // end keeps further streams from beginning. The caller holds mu.
 func (c *conn) end(why error) {
 	if c.over == nil {
 		c.over = why
 		go c.onOver(c)
+	}
+}
+
+// breakOff notes why the connection is about to be closed.
+func (c *conn) breakOff(why error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end(why)
+	if c.why == nil {
+		c.why = why
 	}
 }
 
@@ -168,8 +202,11 @@ func (c *conn) fail(err error) {
 	}
 	c.closed = true
 	c.end(err)
+	if c.why != nil {
+		err = c.why
+	}
 	for _, s := range c.streams {
-		if s.id > c.sentID {
+		if s.id >= c.unsent {
 			c.forget(s, errUnprocessed)
 		} else {
 			c.forget(s, err)
@@ -184,24 +221,23 @@ func (c *conn) fail(err error) {
 	c.net.Close()
 }
 
-// leave closes a connection that has no stream and gets none. The caller holds mu.
-func (c *conn) leave() {
+// leave has the writer close the connection after a last frame. The caller holds mu.
+func (c *conn) leave(code http2.ErrCode) {
+	if c.leaving {
+		return
+	}
+	c.leaving = true
 	c.end(ErrClosed)
-	c.framer.WriteGoAway(0, http2.ErrCodeNo, nil)
-	frame := bytes.Clone(c.out.Bytes())
-	c.out.Reset()
-	go func() {
-		c.net.SetWriteDeadline(time.Now().Add(time.Second))
-		c.net.Write(frame)
-		c.fail(ErrClosed)
-	}()
+	c.framer.WriteGoAway(0, code, nil)
+	c.net.SetWriteDeadline(time.Now().Add(lastWords))
+	c.flush()
 }
 
 func (c *conn) closeIfIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.streams) == 0 && !c.closed {
-		c.leave()
+		c.leave(http2.ErrCodeNo)
 	}
 }
 
@@ -216,7 +252,7 @@ func (c *conn) tick() {
 	next := c.read.Add(c.opts.PingAfter)
 	switch {
 	case len(c.streams) == 0 && now.Sub(c.idle) >= c.opts.IdleTimeout:
-		c.leave()
+		c.leave(http2.ErrCodeNo)
 		return
 	case !c.pinged.IsZero() && now.Sub(c.pinged) >= c.opts.PingTimeout:
 		go c.fail(ErrDead)

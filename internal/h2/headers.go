@@ -12,14 +12,17 @@ import (
 // names remembers the other spelling of header names, since the same ones come again and again.
 type names map[string]string
 
-// maxNames bounds names: who sends more different ones pays for it.
-const maxNames = 256
+// names is bounded by maxNames, none longer than maxName: who sends more, or longer ones, pays for it.
+const (
+	maxNames = 256
+	maxName  = 64
+)
 
 func (m names) get(name string, spell func(string) string) string {
 	spelled, ok := m[name]
 	if !ok {
 		spelled = spell(name)
-		if len(m) < maxNames {
+		if len(m) < maxNames && len(name) <= maxName {
 			m[strings.Clone(name)] = spelled
 		}
 	}

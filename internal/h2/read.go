@@ -22,6 +22,7 @@ func newReader(nc net.Conn) reader {
 	frames := http2.NewFramer(nil, bufio.NewReader(nc))
 	frames.ReadMetaHeaders = hpack.NewDecoder(4<<10, nil)
 	frames.MaxHeaderListSize = maxHeaderBytes
+	frames.SetMaxReadFrameSize(16 << 10) // RFC 9113's default, since our settings name no other
 	frames.SetReuseFrames()
 	return reader{frames: frames, names: names{}}
 }
@@ -31,12 +32,21 @@ func newReader(nc net.Conn) reader {
 func (c *conn) readLoop() {
 	err := c.readFrames()
 	var broken http2.ConnectionError
-	if errors.As(err, &broken) {
-		err = ErrMalformed
-		c.sayWhy(http2.ErrCode(broken))
-	}
-	if err == io.EOF {
+	switch {
+	case err == io.EOF:
 		err = ErrClosed
+	case errors.Is(err, http2.ErrFrameTooLarge):
+		broken = http2.ConnectionError(http2.ErrCodeFrameSize)
+	default:
+		errors.As(err, &broken)
+	}
+	if broken != 0 {
+		err = ErrMalformed
+		c.breakOff(err)
+		c.mu.Lock()
+		c.leave(http2.ErrCode(broken))
+		c.mu.Unlock()
+		<-c.written
 	}
 	c.fail(err)
 	if !c.begun {
@@ -44,17 +54,10 @@ func (c *conn) readLoop() {
 	}
 }
 
-// sayWhy tells the peer what it did wrong. The connection ends right after, so this is written at once, or not at all.
-func (c *conn) sayWhy(code http2.ErrCode) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.framer.WriteGoAway(0, code, nil)
-	c.flush()
-}
-
 func (c *conn) readFrames() error {
 	frame, err := c.frames.ReadFrame()
-	if err != nil {
+	var bad http2.StreamError
+	if err != nil && !errors.As(err, &bad) {
 		return err
 	}
 	if first, ok := frame.(*http2.SettingsFrame); !ok || first.IsAck() {
@@ -67,7 +70,6 @@ func (c *conn) readFrames() error {
 	close(c.settings)
 	for {
 		frame, err := c.frames.ReadFrame()
-		var bad http2.StreamError
 		if errors.As(err, &bad) {
 			c.mu.Lock()
 			c.heard()
@@ -89,9 +91,6 @@ func (c *conn) handle(frame http2.Frame) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard()
-	if c.out.Len() > controlAhead {
-		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
-	}
 	switch f := frame.(type) {
 	case *http2.DataFrame:
 		return c.data(f)
@@ -108,12 +107,21 @@ func (c *conn) handle(frame http2.Frame) error {
 	case *http2.PingFrame:
 		if !f.IsAck() {
 			c.framer.WritePing(true, f.Data)
-			c.flush()
+			return c.acknowledged()
 		}
 	case *http2.PushPromiseFrame: // not allowed by our settings
 		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	return nil // PRIORITY, and what is unknown, is ignored
+}
+
+// acknowledged sends the answer to a PING or SETTINGS that is in out.
+func (c *conn) acknowledged() error {
+	if c.acks++; c.acks > acksAhead {
+		return http2.ConnectionError(http2.ErrCodeEnhanceYourCalm)
+	}
+	c.flush()
+	return nil
 }
 
 // find returns the stream of a frame, or nil if it is over already. A stream that never was is the peer's error.
@@ -194,14 +202,15 @@ func (c *conn) goAway(f *http2.GoAwayFrame) {
 		}
 	}
 	if len(c.streams) == 0 {
-		c.leave()
+		c.leave(http2.ErrCodeNo)
 	}
 }
 
+const maxWindow = 1<<31 - 1 // RFC 9113 section 6.9.1
+
 func (c *conn) windowUpdate(f *http2.WindowUpdateFrame) error {
-	const most = 1<<31 - 1 // RFC 9113 section 6.9.1
 	if f.StreamID == 0 {
-		if c.window += int64(f.Increment); c.window > most {
+		if c.window += int64(f.Increment); c.window > maxWindow {
 			return http2.ConnectionError(http2.ErrCodeFlowControl)
 		}
 	} else {
@@ -209,7 +218,7 @@ func (c *conn) windowUpdate(f *http2.WindowUpdateFrame) error {
 		if s == nil {
 			return err
 		}
-		if s.peerWindow += int64(f.Increment); s.peerWindow > most {
+		if s.peerWindow += int64(f.Increment); s.peerWindow > maxWindow {
 			c.reject(s.id, http2.ErrCodeFlowControl, ErrMalformed)
 		}
 	}
@@ -220,9 +229,6 @@ func (c *conn) windowUpdate(f *http2.WindowUpdateFrame) error {
 func (c *conn) newSettings(f *http2.SettingsFrame) error {
 	if f.IsAck() {
 		return nil
-	}
-	if f.HasDuplicates() {
-		return http2.ConnectionError(http2.ErrCodeProtocol)
 	}
 	err := f.ForeachSetting(func(s http2.Setting) error {
 		if err := s.Valid(); err != nil {
@@ -238,6 +244,9 @@ func (c *conn) newSettings(f *http2.SettingsFrame) error {
 		case http2.SettingInitialWindowSize:
 			for _, stream := range c.streams {
 				stream.peerWindow += int64(s.Val) - c.peerWindow // may become negative (RFC 9113 section 6.9.2)
+				if stream.peerWindow > maxWindow {
+					return http2.ConnectionError(http2.ErrCodeFlowControl)
+				}
 			}
 			c.peerWindow = int64(s.Val)
 		}
@@ -246,8 +255,7 @@ func (c *conn) newSettings(f *http2.SettingsFrame) error {
 	if err != nil {
 		return err
 	}
-	c.framer.WriteSettingsAck()
 	c.release()
-	c.flush()
-	return nil
+	c.framer.WriteSettingsAck()
+	return c.acknowledged()
 }

@@ -18,7 +18,7 @@ func (c *conn) start(req *http.Request) *stream {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over != nil || c.doubtful || len(c.streams) >= int(min(maxStreams, c.peerStreams)) {
+	if c.over != nil || c.doubtful || len(c.streams) >= int(min(maxStreams, c.peerStreams)) || c.out.Len() > headersAhead {
 		return nil
 	}
 	length := req.ContentLength
@@ -27,7 +27,7 @@ func (c *conn) start(req *http.Request) *stream {
 	} else if length == 0 {
 		length = -1 // unknown, says http.Request
 	}
-	s := &stream{c: c, id: c.nextID, ctx: req.Context(), began: now, method: req.Method, length: length, uploaded: length == 0,
+	s := &stream{c: c, id: c.nextID, ctx: req.Context(), began: now, method: req.Method, uploaded: length == 0, body: upload{body: req.Body, rest: length},
 		window: streamWindow, peerWindow: c.peerWindow, progress: make(chan struct{}, 1), over: make(chan struct{}), rest: -1}
 	c.nextID += 2
 	if c.nextID >= 1<<31 {
@@ -94,61 +94,85 @@ func (c *conn) writeHeaders(id uint32, last bool) {
 	}
 }
 
-// upload sends the body as the peer's windows allow. It returns false if it would have to wait but must not.
-func (s *stream) upload(body io.Reader, mayWait bool) bool {
-	piece := pieces.Get().(*[16 << 10]byte)
-	defer pieces.Put(piece)
-	for {
-		n := s.allowance(len(piece), mayWait)
-		if n == 0 {
-			return false
-		}
-		if n < 0 {
-			return true // the stream is over
-		}
-		got, err := io.ReadFull(body, piece[:n])
-		ended := err == io.EOF || err == io.ErrUnexpectedEOF
-		if s.length > 0 {
-			s.length -= int64(got)
-			if s.length > 0 && ended {
-				s.abandon(errShortBody)
-				return true
-			}
-			ended = s.length == 0
-		}
-		if err != nil && !ended {
-			s.abandon(err)
-			return true
-		}
-		if s.sendData(piece[:got], n-got, ended) {
-			return true
-		}
-	}
+// upload is a request body on its way. It belongs to one goroutine at a time.
+type upload struct {
+	body  io.ReadCloser
+	rest  int64           // of the declared length, what is left to read; -1 if it is unknown
+	piece *[16 << 10]byte // what the body is read into
+	next  []byte          // of piece: read and not yet sent
+	ended bool            // nothing follows next
 }
 
 var pieces = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
-// allowance takes up to most bytes from the peer's windows. It returns 0 if there is nothing to take and it must not wait
-// for it, and -1 if the stream is over.
-func (s *stream) allowance(most int, mayWait bool) int {
+// read reads the next piece.
+func (u *upload) read() error {
+	most := int64(len(u.piece))
+	if u.rest >= 0 {
+		most = min(most, u.rest)
+	}
+	n, err := io.ReadAtLeast(u.body, u.piece[:most], 1)
+	u.next = u.piece[:n]
+	if u.rest >= 0 {
+		if u.rest -= int64(n); err == io.EOF {
+			err = errShortBody
+		}
+		u.ended = u.rest == 0
+	} else if err == io.EOF {
+		u.ended, err = true, nil
+	}
+	return err
+}
+
+// upload sends the body as the peer's windows allow, and closes it. It returns false if it would have to wait but must not.
+func (s *stream) upload(mayWait bool) bool {
+	u := &s.body
+	if u.piece == nil {
+		u.piece = pieces.Get().(*[16 << 10]byte)
+	}
+	for over := false; !over; {
+		if len(u.next) == 0 && !u.ended {
+			if err := u.read(); err != nil {
+				s.abandon(err)
+				break
+			}
+		}
+		var n int
+		if n, over = s.sendData(u.next, u.ended, mayWait); n == 0 && !over {
+			return false
+		}
+		u.next = u.next[n:]
+	}
+	pieces.Put(u.piece)
+	u.piece, u.next = nil, nil
+	u.body.Close()
+	return true
+}
+
+// sendData sends of data what the peer's windows and frames allow. over means that nothing more is to be sent, because that
+// was the last or because the stream is over; if it is not and n is 0, it would have had to wait but must not.
+func (s *stream) sendData(data []byte, last, mayWait bool) (n int, over bool) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s.length > 0 {
-		most = int(min(int64(most), s.length))
-	}
-	for {
-		if s.done {
-			return -1
-		}
-		n := int(min(int64(most), int64(c.peerFrame), c.window, s.peerWindow))
-		if n > 0 && c.out.Len() < bodyAhead {
+	for !s.done {
+		n := max(0, int(min(int64(len(data)), int64(c.peerFrame), c.window, s.peerWindow)))
+		if (n > 0 || len(data) == 0) && c.out.Len() < bodyAhead {
 			c.window -= int64(n)
 			s.peerWindow -= int64(n)
-			return n
+			last = last && n == len(data)
+			c.framer.WriteData(s.id, last, data[:n])
+			c.flush()
+			if last {
+				s.uploaded = true
+				if s.err != nil { // the whole response has come already
+					c.forget(s, s.err)
+				}
+			}
+			return n, last
 		}
 		if !mayWait {
-			return 0
+			return 0, false
 		}
 		changed := c.changed
 		c.waiting++
@@ -160,26 +184,5 @@ func (s *stream) allowance(most int, mayWait bool) int {
 		c.mu.Lock()
 		c.waiting--
 	}
-}
-
-// sendData reports whether there is nothing more to send. unused is what of the allowance was not needed.
-func (s *stream) sendData(data []byte, unused int, last bool) bool {
-	c := s.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.window += int64(unused)
-	s.peerWindow += int64(unused)
-	if s.done {
-		c.window += int64(len(data))
-		return true
-	}
-	c.framer.WriteData(s.id, last, data)
-	c.flush()
-	if last {
-		s.uploaded = true
-		if s.err != nil { // the whole response has come already
-			c.forget(s, s.err)
-		}
-	}
-	return last
+	return 0, true
 }

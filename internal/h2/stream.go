@@ -19,15 +19,16 @@ type stream struct {
 	ctx      context.Context
 	began    time.Time
 	method   string
-	length   int64         // of the request body, what is left to send; -1 if unknown. The uploader's.
+	body     upload        // the uploader's
 	progress chan struct{} // has a token when the exchange's goroutine should look again
 	over     chan struct{} // closed when done
 
-	uploaded   bool  // the whole request has been sent
-	done       bool  // the connection has forgotten it
-	peerWindow int64 // what may be sent
-	window     int64 // what the peer may send
-	interim    []interim
+	uploaded   bool      // the whole request has been sent
+	done       bool      // the connection has forgotten it
+	peerWindow int64     // what may be sent
+	window     int64     // what the peer may send
+	interim    []interim // not yet passed on
+	waiting    uint32    // their size
 	response   *http.Response
 	buf        []byte // received, not yet read
 	off        int    // of buf, what has been read
@@ -45,17 +46,11 @@ type interim struct {
 
 // finish sends the body of a stream that has begun, and waits for the response.
 func (c *conn) finish(req *http.Request, s *stream) (*http.Response, error) {
-	if s.length != 0 {
-		if s.length < 0 || !s.upload(req.Body, false) {
-			go func() {
-				s.upload(req.Body, true)
-				req.Body.Close()
-			}()
-		} else {
-			req.Body.Close()
-		}
-	} else {
+	switch {
+	case s.body.rest == 0:
 		closeBody(req)
+	case s.body.rest < 0 || !s.upload(false):
+		go s.upload(true)
 	}
 	c.flush()
 	for {
@@ -67,7 +62,7 @@ func (c *conn) finish(req *http.Request, s *stream) (*http.Response, error) {
 		}
 		c.mu.Lock()
 		interim, response, err := s.interim, s.response, s.err
-		s.interim = nil
+		s.interim, s.waiting = nil, 0
 		c.mu.Unlock()
 		for _, i := range interim {
 			if trace := httptrace.ContextClientTrace(s.ctx); trace != nil && trace.Got1xxResponse != nil {
@@ -99,12 +94,16 @@ func (c *conn) respond(s *stream, f *http2.MetaHeadersFrame) bool {
 		s.ended()
 		return true
 	}
-	code, err := strconv.Atoi(f.PseudoValue("status"))
-	if err != nil || code < 100 || code > 999 {
+	status := f.PseudoValue("status")
+	code, err := strconv.Atoi(status)
+	if err != nil || len(status) != 3 || code < 100 {
 		return false
 	}
 	if code < 200 {
-		if code == http.StatusSwitchingProtocols || f.StreamEnded() || len(s.interim) >= maxInterim {
+		for _, field := range f.Fields {
+			s.waiting += field.Size()
+		}
+		if code == http.StatusSwitchingProtocols || f.StreamEnded() || s.waiting > maxHeaderBytes {
 			return false
 		}
 		s.interim = append(s.interim, interim{code, header})
@@ -114,6 +113,9 @@ func (c *conn) respond(s *stream, f *http2.MetaHeadersFrame) bool {
 	length, ok := contentLength(header["Content-Length"])
 	if !ok {
 		return false
+	}
+	if length >= 0 {
+		header["Content-Length"] = header["Content-Length"][:1] // a recipient may take more of them for an attack
 	}
 	s.response = &http.Response{Status: strconv.Itoa(code) + " " + http.StatusText(code), StatusCode: code,
 		Proto: "HTTP/2.0", ProtoMajor: 2, Header: header, ContentLength: length, Body: (*body)(s)}
@@ -135,9 +137,6 @@ func (c *conn) respond(s *stream, f *http2.MetaHeadersFrame) bool {
 	return true
 }
 
-// maxInterim is how many 1xx responses may wait to be passed on.
-const maxInterim = 64
-
 func hasBody(method string, code int) bool {
 	return method != http.MethodHead && code != http.StatusNoContent && code != http.StatusNotModified
 }
@@ -149,6 +148,10 @@ func (s *stream) receive(data []byte, length int, last bool) {
 			s.c.reject(s.id, http2.ErrCodeProtocol, ErrMalformed)
 			return
 		}
+	}
+	if len(s.buf)+len(data) > cap(s.buf) { // what has been read makes room first, or a slow reader's buffer would grow for ever
+		s.buf = s.buf[:copy(s.buf, s.buf[s.off:])]
+		s.off = 0
 	}
 	s.buf = append(s.buf, data...)
 	s.read += length - len(data)
@@ -200,7 +203,7 @@ func (c *conn) forget(s *stream, err error) {
 	}
 	c.idle = time.Now()
 	if c.over != nil {
-		c.leave()
+		c.leave(http2.ErrCodeNo)
 	}
 }
 
@@ -304,6 +307,7 @@ func (b *body) Close() error {
 	s.abandon(errBodyClosed)
 	s.c.mu.Lock()
 	s.buf, s.off = nil, 0
+	s.err = errBodyClosed // what ended the response is no longer of interest
 	s.c.mu.Unlock()
 	return nil
 }

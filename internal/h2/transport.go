@@ -37,12 +37,19 @@ type Transport struct {
 
 // dial is one that others wait for, so that a crowd of requests opens one connection and not one each.
 type dial struct {
+	began   time.Time
 	done    chan struct{}
-	useless int // connections that were over before the request for which they were made could begin
+	failed  bool // set before done is closed
+	useless int  // connections that were over before the request for which they were made could begin
 }
 
-// maxUseless ends the attempts to dial an upstream that closes every connection at once.
-const maxUseless = 3
+const (
+	// maxUseless ends the attempts to dial an upstream that closes every connection at once.
+	maxUseless = 3
+	// patience is how long a request waits for another's dial before it makes its own: a handshake that hangs, until its
+	// request gives up, is not to hold up everybody.
+	patience = 2 * time.Second
+)
 
 // New returns a Transport that dials by base, whose TLS settings it completes. base must be used by nobody else.
 func New(base *http.Transport, opts Options) *Transport {
@@ -89,16 +96,20 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 // send sends the request once, over a connection that has room for it or a new one.
 func (t *Transport) send(req *http.Request) (*http.Response, error) {
 	for {
+		if req.Context().Err() != nil {
+			closeBody(req)
+			return nil, context.Cause(req.Context())
+		}
 		if c, s := t.start(req); c != nil {
 			return c.finish(req, s)
 		}
 		if t.http1.Load() {
-			return t.dial(req, &dial{})
+			return t.dial(req, &dial{began: time.Now()})
 		}
 		t.mu.Lock()
 		d := t.dialing
 		if d == nil {
-			d = &dial{done: make(chan struct{})}
+			d = &dial{began: time.Now(), done: make(chan struct{})}
 			t.dialing = d
 			t.mu.Unlock()
 			return t.dial(req, d)
@@ -106,12 +117,12 @@ func (t *Transport) send(req *http.Request) (*http.Response, error) {
 		t.mu.Unlock()
 		select {
 		case <-d.done:
-			if !t.hasConn() { // that dial failed; to wait for others' luck again could take for ever
-				return t.dial(req, &dial{})
+			if d.failed && !t.hasConn() { // to wait for others' luck again could take for ever
+				return t.dial(req, &dial{began: time.Now()})
 			}
+		case <-time.After(patience):
+			t.dialed(d, false)
 		case <-req.Context().Done():
-			closeBody(req)
-			return nil, req.Context().Err()
 		}
 	}
 }
@@ -121,21 +132,23 @@ func (t *Transport) dial(req *http.Request, d *dial) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { // called for HTTP/1.1 only
 			t.http1.Store(true)
-			t.dialed(d)
+			t.dialed(d, false)
 		},
 	})
-	defer t.dialed(d)
-	return t.base.RoundTrip(req.WithContext(context.WithValue(ctx, dialKey{}, d)))
+	resp, err := t.base.RoundTrip(req.WithContext(context.WithValue(ctx, dialKey{}, d)))
+	t.dialed(d, req.Context().Err() == nil) // if the request left, that says nothing about the upstream
+	return resp, err
 }
 
 type dialKey struct{}
 
-// dialed lets those go on who waited for a dial; nil is whichever is under way.
-func (t *Transport) dialed(d *dial) {
+// dialed lets those go on who wait for a dial, if any still do.
+func (t *Transport) dialed(d *dial, failed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.dialing != nil && (d == nil || d == t.dialing) {
-		close(t.dialing.done)
+	if d == t.dialing {
+		d.failed = failed
+		close(d.done)
 		t.dialing = nil
 	}
 }
@@ -162,6 +175,9 @@ func (t *Transport) hasConn() bool {
 // adopt takes over a connection on which the upstream chose HTTP/2, for as long as it lives.
 func (t *Transport) adopt(nc net.Conn) http.RoundTripper {
 	c, err := newConn(nc, t.opts, t.remove)
+	if err == ErrClosed {
+		return adopted{t, nil, time.Now()} // the request was not sent, so it may try another connection
+	}
 	if err != nil {
 		return failed{err}
 	}
@@ -172,8 +188,7 @@ func (t *Transport) adopt(nc net.Conn) http.RoundTripper {
 		t.remove(c)
 	}
 	t.http1.Store(false)
-	t.dialed(nil)
-	return adopted{t}
+	return adopted{t, c, time.Now()}
 }
 
 // remove takes a connection off the list that takes no further streams.
@@ -195,14 +210,21 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 // adopted is what http.Transport keeps of a connection that it has handed over.
-type adopted struct{ t *Transport }
+type adopted struct {
+	t     *Transport
+	c     *conn // nil if it ended at once
+	since time.Time
+}
 
-// RoundTrip sends req over any connection that takes it.
+// RoundTrip sends req, for which http.Transport was to dial, over any connection that takes it. Only then do the others go
+// on that wait for the dial, or they would leave nothing of it for req.
 func (a adopted) RoundTrip(req *http.Request) (*http.Response, error) {
+	d := req.Context().Value(dialKey{}).(*dial)
 	if c, s := a.t.start(req); c != nil {
+		a.t.dialed(d, false)
 		return c.finish(req, s)
 	}
-	if d, ok := req.Context().Value(dialKey{}).(*dial); ok {
+	if a.since.After(d.began) && (a.c == nil || !a.c.mayTake()) { // else it is an old one, or others were faster
 		if d.useless++; d.useless > maxUseless {
 			closeBody(req)
 			return nil, ErrClosed

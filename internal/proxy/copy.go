@@ -9,7 +9,7 @@ import (
 // Responses are copied through buffers of two sizes. A stream holds one all the time it waits for its next event, which
 // has some hundred bytes; what pours gets a large one while it does.
 const (
-	smallBuffer = 2 << 10
+	smallBuffer = 1 << 10
 	largeBuffer = 32 << 10
 )
 

@@ -90,6 +90,25 @@ func (u *h1Upstream) requests(path string) (n int) {
 	return n
 }
 
+// await waits until so many requests have come for a path.
+func (u *h1Upstream) await(path string, n int) {
+	u.t.Helper()
+	deadline := time.After(patience)
+	for {
+		u.mu.Lock()
+		changed := u.changed
+		u.mu.Unlock()
+		if u.requests(path) >= n {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			u.t.Fatalf("waited in vain until %d requests for %s reach the upstream", n, path)
+		}
+	}
+}
+
 // all returns all requests that have come.
 func (u *h1Upstream) all() []*h1request {
 	u.mu.Lock()

@@ -1,9 +1,11 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"sync"
+	"time"
 )
 
 // Responses are copied through buffers of two sizes. A stream holds one all the time it waits for its next event, which
@@ -20,9 +22,13 @@ var (
 
 // copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
 // its proper end. What has come together with the header section goes out together with it, and what came with the end
-// together with the end: for a small answer that is one write, not three. It panics if the client no longer takes it.
-func copyBody(w http.ResponseWriter, res *http.Response) error {
+// together with the end: for a small answer that is one write, not three. It panics if the client no longer takes it, or when
+// ctx, the request's, ends.
+func copyBody(ctx context.Context, w http.ResponseWriter, res *http.Response) error {
 	control := http.NewResponseController(w)
+	// A client may close its side and yet neither read nor close the other: a write to it would wait for ever.
+	stop := context.AfterFunc(ctx, func() { control.SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
 	if res.ContentLength != 0 && !hasCome(res.Body) {
 		control.Flush()
 	}

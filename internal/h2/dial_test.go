@@ -172,6 +172,26 @@ func TestOneDial(t *testing.T) {
 	})
 }
 
+// Where a connection takes one request at a time, every request gets one, and none fails because others were faster.
+func TestOneStreamPerConnection(t *testing.T) {
+	dialing(t, func(t *testing.T, tr *Transport, base *http.Transport, u *upstream) {
+		xs := requests(tr, 20)
+		var peers []*peer
+		for n := 1; n <= u.count(); n++ {
+			peers = append(peers, u.nth(n).h2(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1}))
+		}
+		assert.Assert(t, len(peers) < 2*len(xs), "%d", len(peers)) // http.Transport makes one too many now and then
+		for _, p := range peers {
+			if len(p.body) > 0 {
+				p.headersEnd(1, ":status: 200")
+			}
+		}
+		for _, x := range xs {
+			assert.Equal(t, x.outcome(t), "200 [] EOF")
+		}
+	})
+}
+
 // If a dial fails its request fails, and those that waited for it try for themselves.
 func TestDialFails(t *testing.T) {
 	dialing(t, func(t *testing.T, tr *Transport, base *http.Transport, u *upstream) {

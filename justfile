@@ -34,7 +34,8 @@ soak minutes="20" *flags:
 
 # Fuzz every target for the given time each.
 fuzz time="30s":
-    go test -run '^$' -fuzz FuzzWire -fuzztime {{time}} -parallel 1 ./cmd/anthropic-oauth-proxy
+    go test -run '^$' -fuzz FuzzWire -fuzztime {{time}} -fuzzminimizetime 10x -parallel 1 ./cmd/anthropic-oauth-proxy
+    go test -run '^$' -fuzz FuzzFrames -fuzztime {{time}} -fuzzminimizetime 10x -parallel 1 ./internal/h2
     go test -run '^$' -fuzz FuzzJoin -fuzztime {{time}} ./internal/target
     go test -run '^$' -fuzz FuzzRules -fuzztime {{time}} ./internal/proxy
     go test -run '^$' -fuzz FuzzLoad -fuzztime {{time}} ./internal/config

@@ -279,6 +279,11 @@ func predictOne(s string) (r request, rest string, ok bool) {
 	default:
 		return r, s, false
 	}
+	for _, name := range m.tokens("connection") {
+		if !token.MatchString(name) {
+			return r, s, false
+		}
+	}
 	for _, name := range m.tokens("trailer") {
 		if name = strings.ToLower(name); !token.MatchString(name) || name == "trailer" || name == "transfer-encoding" || name == "content-length" {
 			return r, s, false

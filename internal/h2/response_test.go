@@ -165,6 +165,36 @@ func TestResponse(t *testing.T) {
 	})
 }
 
+// Reading nothing waits until there is something to read, or the body's end.
+func TestReadNothing(t *testing.T) {
+	scripted(t, func(t *testing.T, tr *Transport, p *peer) {
+		x := get(tr)
+		synctest.Wait()
+		p.headers(1, ":status: 200")
+		synctest.Wait()
+		wait := func() *error {
+			result := new(error)
+			*result = errors.New("it waits")
+			go func() { _, *result = x.resp.Body.Read(nil) }()
+			synctest.Wait()
+			return result
+		}
+		result := wait()
+		assert.Error(t, *result, "it waits")
+		p.data(1, "hello")
+		synctest.Wait()
+		assert.NilError(t, *result)
+		assert.NilError(t, *wait())
+		n, err := x.resp.Body.Read(make([]byte, 10))
+		assert.Assert(t, n == 5 && err == nil)
+		result = wait()
+		assert.Error(t, *result, "it waits")
+		p.dataEnd(1, "")
+		synctest.Wait()
+		assert.Equal(t, *result, io.EOF)
+	})
+}
+
 // Reading from a closed body does not look like its end, even if the peer has ended it.
 func TestReadAfterClose(t *testing.T) {
 	scripted(t, func(t *testing.T, tr *Transport, p *peer) {

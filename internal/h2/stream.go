@@ -236,11 +236,11 @@ const doubtAfter = time.Second
 // body is the response body of a stream.
 type body stream
 
-// Read returns what has come, or waits for it.
+// Read returns what has come, or waits for it. With an empty p it only waits.
 func (b *body) Read(p []byte) (int, error) {
 	s := (*stream)(b)
 	for {
-		if n, err := s.take(p); n > 0 || err != nil || len(p) == 0 {
+		if n, err := s.take(p); n > 0 || err != nil || len(p) == 0 && b.Buffered() > 0 {
 			return n, err
 		}
 		select {

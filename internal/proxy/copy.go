@@ -8,17 +8,24 @@ import (
 	"time"
 )
 
-// Responses are copied through buffers of two sizes. A stream holds one all the time it waits for its next event, which
-// has some hundred bytes; what pours gets a large one while it does.
+// Responses are copied through buffers of two sizes: a stream's events have some hundred bytes each, and what pours gets a
+// large one while it does.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 32 << 10
 )
 
 var (
-	smallBuffers = sync.Pool{New: func() any { return new([smallBuffer]byte) }}
-	largeBuffers = sync.Pool{New: func() any { return new([largeBuffer]byte) }}
+	smallBuffers = newBuffers(smallBuffer)
+	largeBuffers = newBuffers(largeBuffer)
 )
+
+func newBuffers(size int) *sync.Pool {
+	return &sync.Pool{New: func() any {
+		buf := make([]byte, size)
+		return &buf
+	}}
+}
 
 // copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
 // its proper end. What has come together with the header section goes out together with it, and what came with the end
@@ -32,35 +39,29 @@ func copyBody(ctx context.Context, w http.ResponseWriter, res *http.Response) er
 	if res.ContentLength != 0 && !hasCome(res.Body) {
 		control.Flush()
 	}
-	small := smallBuffers.Get().(*[smallBuffer]byte)
-	defer smallBuffers.Put(small)
-	var large *[largeBuffer]byte
+	buffers := smallBuffers
 	for {
-		buf := small[:]
-		if large != nil {
-			buf = large[:]
-		}
-		n, err := res.Body.Read(buf)
+		res.Body.Read(nil) // over HTTP/2 this waits for more, and no buffer waits with it
+		buf := buffers.Get().(*[]byte)
+		n, err := res.Body.Read(*buf)
 		if n > 0 {
-			if _, err := w.Write(buf[:n]); err != nil {
+			if _, err := w.Write((*buf)[:n]); err != nil {
 				panic(http.ErrAbortHandler)
 			}
 			if err != io.EOF && control.Flush() != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}
+		buffers.Put(buf)
 		switch {
-		case n == smallBuffer && large == nil:
-			large = largeBuffers.Get().(*[largeBuffer]byte)
-		case n < smallBuffer && large != nil:
-			largeBuffers.Put(large)
-			large = nil
-		}
-		if err == io.EOF {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil {
+		case err != nil:
 			return err
+		case n < smallBuffer:
+			buffers = smallBuffers
+		case n == smallBuffer:
+			buffers = largeBuffers
 		}
 	}
 }

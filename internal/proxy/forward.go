@@ -16,7 +16,7 @@ import (
 // headers and its extra writes (docs/performance.md).
 func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r.Context())
-	hints := &hints{w: w, r: r}
+	hints := &hints{w: w, allowed: r.ProtoAtLeast(1, 1)}
 	res, err := p.upstream.RoundTrip(p.rewrite(r).WithContext(hints.watch(r.Context())))
 	hints.stop()
 	if err != nil {
@@ -97,8 +97,8 @@ func (p *proxy) attempted(ctx context.Context, n int, previous error) {
 
 // hints passes informational (1xx) responses on as they come, until it is stopped.
 type hints struct {
-	w http.ResponseWriter
-	r *http.Request
+	w       http.ResponseWriter
+	allowed bool // HTTP/1.0 has none (RFC 9110 section 15.2)
 
 	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls, and may do so when the request is over
 	stopped bool
@@ -111,7 +111,7 @@ func (i *hints) watch(ctx context.Context) context.Context {
 func (i *hints) pass(code int, header textproto.MIMEHeader) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.stopped || !i.r.ProtoAtLeast(1, 1) { // RFC 9110 section 15.2
+	if i.stopped || !i.allowed {
 		return nil
 	}
 	h := i.w.Header()

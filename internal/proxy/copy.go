@@ -30,11 +30,14 @@ func newBuffers(size int) *sync.Pool {
 // copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
 // its proper end. What has come together with the header section goes out together with it, and what came with the end
 // together with the end: for a small answer that is one write, not three. It panics if the client no longer takes it, or when
-// ctx, the request's, ends.
-func copyBody(ctx context.Context, w http.ResponseWriter, res *http.Response) error {
+// the request's context ends.
+func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	control := http.NewResponseController(w)
 	// A client may close its side and yet neither read nor close the other: a write to it would wait for ever.
-	stop := context.AfterFunc(ctx, func() { control.SetWriteDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(x.request.Context(), func() {
+		resetOnClose(x.request) // before net/http closes the connection, as it does when a write fails
+		control.SetWriteDeadline(time.Unix(1, 0))
+	})
 	defer stop()
 	if res.ContentLength != 0 && !hasCome(res.Body) {
 		control.Flush()

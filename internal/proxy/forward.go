@@ -37,7 +37,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 		h.Add("Trailer", name)
 	}
 	w.WriteHeader(res.StatusCode)
-	x.readErr = copyBody(r.Context(), w, res)
+	x.readErr = copyBody(w, x, res)
 	if x.readErr != nil {
 		panic(http.ErrAbortHandler)
 	}

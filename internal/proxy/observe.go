@@ -18,8 +18,8 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 		defer func() {
 			outcome := x.outcome()
 			rec.count(outcome)
-			if !x.finished && !r.ProtoAtLeast(1, 1) {
-				resetOnClose(r.Context()) // to HTTP/1.0, closing the connection is a proper end
+			if !x.finished {
+				resetOnClose(r)
 			}
 			if x.answered {
 				p.metrics.StreamEnded(outcome, time.Since(x.start))

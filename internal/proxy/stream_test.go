@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 )
 
 const sse = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -432,6 +433,34 @@ func TestAbortOverHTTP10(t *testing.T) {
 	assert.NilError(t, err)
 	h.send(t, "panic")
 	_, err = res.Body.Read(part)
+	assert.ErrorIs(t, err, syscall.ECONNRESET)
+}
+
+// TestAbortOverHTTP10WhileWriting covers row 2.8 for a client that closes its side while it takes no more: what it finds when
+// it reads on does not look like the whole answer.
+func TestAbortOverHTTP10WhileWriting(t *testing.T) {
+	t.Parallel()
+	block := strings.Repeat("x", 1<<20)
+	g := start(t, serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			io.WriteString(w, block)
+		}
+	}).URL)
+	c := g.dial(t)
+	c.send("GET / HTTP/1.0\r\n\r\n")
+	res := c.response("GET")
+	var before float64
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		n := g.metric(t, "proxy_response_bytes_total")
+		if n > 1<<16 && n == before {
+			return poll.Success()
+		}
+		before = n
+		return poll.Continue("%.0f bytes and more are written to a client that does not read", n)
+	}, poll.WithTimeout(patience), poll.WithDelay(50*time.Millisecond))
+	c.CloseWrite()
+	assert.Equal(t, g.finished(t)["outcome"], "client_gone")
+	_, err := io.Copy(io.Discard, res.Body)
 	assert.ErrorIs(t, err, syscall.ECONNRESET)
 }
 

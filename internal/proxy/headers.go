@@ -69,16 +69,12 @@ func (r Rule) apply(h http.Header) {
 		h[name] = []string{r.Value}
 		return
 	}
-	present := map[string]bool{}
+	var present, missing []string
 	for _, line := range h[name] {
-		for token := range tokens(line) {
-			present[token] = true
-		}
+		present = slices.AppendSeq(present, tokens(line))
 	}
-	var missing []string
 	for token := range tokens(r.Value) {
-		if !present[token] {
-			present[token] = true
+		if !slices.Contains(present, token) && !slices.Contains(missing, token) {
 			missing = append(missing, token)
 		}
 	}

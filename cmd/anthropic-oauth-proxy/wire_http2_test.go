@@ -197,16 +197,22 @@ func (a *answer) http2(stream uint32, method string) (b []byte) {
 	return b
 }
 
-// certified makes a certificate for the upstream that this process trusts.
+// trusted is the upstream's certificate. It is made once, since a process reads only once what it trusts.
+var trusted *tls.Certificate
+
+// certified returns the settings of an upstream that this process trusts.
 func certified(f *testing.F) *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	assert.NilError(f, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(100 * time.Hour), IsCA: true, BasicConstraintsValid: true,
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	assert.NilError(f, err)
-	file := filepath.Join(f.TempDir(), "upstream.pem")
-	assert.NilError(f, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	f.Setenv("SSL_CERT_FILE", file)
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, NextProtos: []string{"h2"}}
+	if trusted == nil {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		assert.NilError(f, err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(100 * time.Hour), IsCA: true, BasicConstraintsValid: true,
+			IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+		der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+		assert.NilError(f, err)
+		file := filepath.Join(f.TempDir(), "upstream.pem")
+		assert.NilError(f, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+		f.Setenv("SSL_CERT_FILE", file)
+		trusted = &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+	}
+	return &tls.Config{Certificates: []tls.Certificate{*trusted}, NextProtos: []string{"h2"}}
 }

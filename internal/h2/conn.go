@@ -3,7 +3,6 @@ package h2
 import (
 	"bytes"
 	"net"
-	"runtime"
 	"sync"
 	"time"
 
@@ -120,12 +119,11 @@ func (c *conn) flush() {
 	}
 }
 
-// writeLoop writes what has gathered. Before it does, whoever can run runs: often that is the next one with something to
-// send, and one write and one TLS record then take both.
+// writeLoop writes what has gathered since it last did: what several requests have to send at once is one write and one TLS
+// record.
 func (c *conn) writeLoop() {
 	defer close(c.written)
 	for range c.wake {
-		runtime.Gosched()
 		c.mu.Lock()
 		if c.closed {
 			c.mu.Unlock()

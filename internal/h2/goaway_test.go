@@ -136,6 +136,7 @@ func TestGoAwayKeepsOut(t *testing.T) {
 		x := send(tr, "POST", strings.Repeat("x", 70000))
 		p.take()
 		p.out.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil)
+		synctest.Wait()
 		y := get(tr)
 		assert.DeepEqual(t, next.take(), []string{"HEADERS 1 end"})
 		p.out.WriteWindowUpdate(1, 70000)

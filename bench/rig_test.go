@@ -125,22 +125,30 @@ func openOne(t target) error {
 
 // A contender's CPU and memory are those of all its processes.
 func TestProcessCountsDescendants(t *testing.T) {
-	p, err := startPinned(someCPU(t), exec.Command("sh", "-c", "(while :; do :; done) & wait"), "")
+	said, says, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	// The shell that works is a child of the one that is started, which only waits.
+	cmd := exec.Command("sh", "-c", "(i=0; while [ $i -lt 1000000 ]; do i=$((i+1)); done; echo done; exec sleep 60) & wait")
+	cmd.Stdout = says
+	p, err := startPinned(someCPU(t), cmd, "")
+	says.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.stop()
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
-		used, err := p.cpu()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if used > 100*time.Millisecond {
-			break // the shell alone, which waits, would never get there
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%v of CPU", used)
-		}
+	said.SetReadDeadline(time.Now().Add(patience))
+	if _, err := said.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	used, err := p.cpu()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used < 100*time.Millisecond { // the shell alone would never get there
+		t.Errorf("%v of CPU", used)
 	}
 	if m, err := p.memory(); err != nil || m <= 0 {
 		t.Errorf("memory %d, %v", m, err)

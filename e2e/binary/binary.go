@@ -33,21 +33,21 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	path = filepath.Join(dir, "anthropic-oauth-proxy")
-	if err := build(path); err != nil {
+	if err := Build(path); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
 }
 
-// build compiles the command of the module that stands around this one.
-func build(to string) error {
+// Build compiles the command of the module that stands around this one, with further flags of go build.
+func Build(to string, flags ...string) error {
 	gomod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return fmt.Errorf("go env GOMOD: %w", err)
 	}
 	root := filepath.Dir(filepath.Dir(strings.TrimSpace(string(gomod))))
-	cmd := exec.Command("go", "build", "-o", to, "./cmd/anthropic-oauth-proxy")
+	cmd := exec.Command("go", append(append([]string{"build", "-o", to}, flags...), "./cmd/anthropic-oauth-proxy")...)
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the proxy in %s: %w\n%s", root, err, out)

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 
@@ -171,13 +170,7 @@ func TestH1Heads(t *testing.T) {
 			t.Parallel()
 			up := newH1Upstream(t)
 			w := newH1World(t, up)
-			up.on("/faulty", func(r *h1request) {
-				r.whole()
-				r.say(tt.answer)
-				if !slices.Contains(tt.want, answered) || strings.Contains(tt.answer, "Connection: close") {
-					r.fin() // else the next request might come on this connection
-				}
-			})
+			up.on("/faulty", func(r *h1request) { r.reply(tt.answer, tt.want) })
 			w.ended(w.post("/faulty", "{}"), tt.want...)
 			assert.Equal(t, up.requests("/faulty"), 1)
 			w.bounded(100)
@@ -233,13 +226,7 @@ func TestH1Bodies(t *testing.T) {
 			t.Parallel()
 			up := newH1Upstream(t)
 			w := newH1World(t, up)
-			up.on("/faulty", func(r *h1request) {
-				r.whole()
-				r.say(tt.answer)
-				if !slices.Contains(tt.want, answered) || strings.Contains(tt.answer, "Connection: close") {
-					r.fin() // else the next request might come on this connection
-				}
-			})
+			up.on("/faulty", func(r *h1request) { r.reply(tt.answer, tt.want) })
 			c := w.post("/faulty", "{}")
 			switch got, _ := w.ended(c, tt.want...); got {
 			case answered:

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -81,8 +82,14 @@ func (u *h1Upstream) on(path string, script func(*h1request)) {
 }
 
 // requests returns how many requests have come for a path.
-func (u *h1Upstream) requests(path string) (n int) {
-	for _, r := range u.all() {
+func (u *h1Upstream) requests(path string) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.count(path)
+}
+
+func (u *h1Upstream) count(path string) (n int) {
+	for _, r := range u.seen {
 		if r.path == path {
 			n++
 		}
@@ -93,19 +100,15 @@ func (u *h1Upstream) requests(path string) (n int) {
 // await waits until so many requests have come for a path.
 func (u *h1Upstream) await(path string, n int) {
 	u.t.Helper()
-	deadline := time.After(patience)
-	for {
-		u.mu.Lock()
-		changed := u.changed
-		u.mu.Unlock()
-		if u.requests(path) >= n {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			u.t.Fatalf("waited in vain until %d requests for %s reach the upstream", n, path)
-		}
+	await(u.t, fmt.Sprint(n, " requests for ", path, " reach the upstream"), &u.mu, &u.changed, func() bool { return u.count(path) >= n })
+}
+
+// reply answers as told, and closes the connection where the next request might otherwise come on what is left of it.
+func (r *h1request) reply(answer string, want []end) {
+	r.whole()
+	r.say(answer)
+	if !slices.Contains(want, answered) || strings.Contains(answer, "Connection: close") {
+		r.fin()
 	}
 }
 

@@ -114,20 +114,7 @@ func (u *h2Upstream) await(path string, n int) {
 
 func (u *h2Upstream) until(what string, reached func() bool) {
 	u.t.Helper()
-	deadline := time.After(patience)
-	for {
-		u.mu.Lock()
-		ok, changed := reached(), u.changed
-		u.mu.Unlock()
-		if ok {
-			return
-		}
-		select {
-		case <-changed:
-		case <-deadline:
-			u.t.Fatalf("waited in vain until %s", what)
-		}
-	}
+	await(u.t, what, &u.mu, &u.changed, reached)
 }
 
 // streams returns all streams that there have been.

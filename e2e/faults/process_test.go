@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 	"gotest.tools/v3/assert"
 )
 
@@ -43,29 +44,15 @@ func prepare(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "anthropic-oauth-proxy")
-	if err := build(program); err != nil {
+	var flags []string
+	if underRace() {
+		flags = append(flags, "-race")
+	}
+	if err := binary.Build(program, flags...); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
-}
-
-// build compiles the command of the module that stands around this one.
-func build(to string) error {
-	gomod, err := exec.Command("go", "env", "GOMOD").Output()
-	if err != nil {
-		return fmt.Errorf("go env GOMOD: %w", err)
-	}
-	args := []string{"build", "-o", to}
-	if underRace() {
-		args = append(args, "-race")
-	}
-	cmd := exec.Command("go", append(args, "./cmd/anthropic-oauth-proxy")...)
-	cmd.Dir = filepath.Dir(filepath.Dir(strings.TrimSpace(string(gomod))))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the proxy: %w\n%s", err, out)
-	}
-	return nil
 }
 
 // underRace reports whether the race detector watches. It multiplies the memory of what it watches.

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -87,4 +88,23 @@ func wait[T any](t *testing.T, ch <-chan T, what string) (v T) {
 		t.Fatalf("waited in vain until %s", what)
 	}
 	return v
+}
+
+// await waits until reached, which is called under mu. changed, under mu too, is closed and replaced when it may be worth another look.
+func await(t *testing.T, what string, mu *sync.Mutex, changed *chan struct{}, reached func() bool) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		mu.Lock()
+		ok, change := reached(), *changed
+		mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-change:
+		case <-deadline:
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
 }

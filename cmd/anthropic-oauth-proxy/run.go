@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -157,13 +156,6 @@ func rules(headers []config.Header) []proxy.Rule {
 		rules[i] = proxy.Rule{Name: h.Name, Value: h.Value, Add: h.Mode == config.ModeAdd}
 	}
 	return rules
-}
-
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(devel)"
 }
 
 // stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so

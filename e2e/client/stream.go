@@ -41,9 +41,9 @@ func NewStream(res *http.Response, p standin.Part) (*Stream, error) {
 	if err := Refused(res); err != nil {
 		return nil, err
 	}
-	if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/event-stream") || res.ContentLength >= 0 {
+	if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/event-stream") {
 		res.Body.Close()
-		return nil, fmt.Errorf("%w: no stream, but %q of %d bytes", ErrWrongBytes, got, res.ContentLength)
+		return nil, fmt.Errorf("%w: no stream, but %q", ErrWrongBytes, got)
 	}
 	return &Stream{Header: res.Header, body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
 }

@@ -19,6 +19,7 @@ package standin
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +28,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,7 +93,11 @@ func Start(o Options) (*Server, error) {
 	s.http = &http.Server{
 		Handler:   s.handler(),
 		Protocols: new(http.Protocols),
-		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: o.Streams},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          o.Streams,
+			MaxReceiveBufferPerConnection: window,
+			MaxReceiveBufferPerStream:     window,
+		},
 		ConnState: s.track,
 		ErrorLog:  log.New(io.Discard, "", 0), // handshakes that a test breaks on purpose
 	}
@@ -102,7 +108,7 @@ func Start(o Options) (*Server, error) {
 		go s.http.Serve(ln)
 		return s, nil
 	}
-	if err := s.useTLS(o.CAFile); err != nil {
+	if err := s.useTLS(o.CAFile, ln.Addr().(*net.TCPAddr).IP); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	s.URL = "https://" + ln.Addr().String()
@@ -110,7 +116,10 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) useTLS(caFile string) error {
+// window is the most that net/http allows: at a distance, an upload should wait for the distance alone.
+const window = 4<<20 - 1
+
+func (s *Server) useTLS(caFile string, ip net.IP) error {
 	if caFile == "" {
 		dir, err := os.MkdirTemp("", "standin-")
 		if err != nil {
@@ -122,7 +131,7 @@ func (s *Server) useTLS(caFile string) error {
 	if err != nil {
 		return fmt.Errorf("make CA: %w", err)
 	}
-	cert, err := ca.Issue(nil)
+	cert, err := ca.Issue(func(c *x509.Certificate) { c.IPAddresses = append(c.IPAddresses, ip) })
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
@@ -132,6 +141,12 @@ func (s *Server) useTLS(caFile string) error {
 	s.CA, s.CAFile = ca, caFile
 	s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	return nil
+}
+
+// Addr is where it listens: host and port.
+func (s *Server) Addr() string {
+	_, addr, _ := strings.Cut(s.URL, "://")
+	return addr
 }
 
 // Close ends every connection at once.

@@ -1,7 +1,10 @@
+//go:build linux
+
 package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -10,42 +13,40 @@ import (
 // baseline is what the ratios are to.
 const baseline = "nginx"
 
+// sample is a reading, and where it comes from.
+type sample struct {
+	contender string
+	round     int
+	reading
+}
+
 // row is a metric with its values, per contender and round.
 type row struct {
 	metric
 	values map[string]map[int]float64
 }
 
-// rows sorts samples into rows, in the order of the measures, whatever the order they were made in.
+// rows sorts samples into rows, in the order in which they were first seen.
 func rows(all []sample) []row {
 	var rows []row
-	all = slices.SortedStableFunc(slices.Values(all), func(a, b sample) int { return rank(a.Measure) - rank(b.Measure) })
 	for _, s := range all {
-		i := slices.IndexFunc(rows, func(r row) bool { return r.metric == s.Metric })
+		i := slices.IndexFunc(rows, func(r row) bool { return r.metric == s.metric })
 		if i < 0 {
 			i = len(rows)
-			rows = append(rows, row{s.Metric, map[string]map[int]float64{}})
+			rows = append(rows, row{s.metric, map[string]map[int]float64{}})
 		}
-		if rows[i].values[s.Contender] == nil {
-			rows[i].values[s.Contender] = map[int]float64{}
+		if rows[i].values[s.contender] == nil {
+			rows[i].values[s.contender] = map[int]float64{}
 		}
-		rows[i].values[s.Contender][s.Round] = s.Value
+		rows[i].values[s.contender][s.round] = s.value
 	}
 	return rows
 }
 
-func rank(measure string) int {
-	var streams int
-	if _, err := fmt.Sscanf(measure, eventsName, &streams); err == nil {
-		return streams
-	}
-	return maxStreams + 1 + slices.Index(measureNames(), measure)
-}
-
-// overDirect subtracts, round by round, what it takes without a proxy.
-func (r row) overDirect() row {
+// added subtracts, round by round, what it takes without a proxy.
+func (r row) added() row {
 	added := row{r.metric, map[string]map[int]float64{}}
-	added.Name = "added " + r.Name
+	added.name = "added " + r.name
 	for contender, values := range r.values {
 		if contender == direct.name {
 			continue
@@ -62,15 +63,15 @@ func (r row) overDirect() row {
 
 // cell is median, smallest and largest value, and the ratio to the baseline.
 func (r row) cell(contender string) string {
-	values := sortedValues(r.values[contender])
+	values := slices.Sorted(maps.Values(r.values[contender]))
 	if len(values) == 0 {
 		return "–"
 	}
-	text := format(quantile(values, 0.5))
+	text := format(median(values))
 	if len(values) > 1 {
 		text += fmt.Sprintf(" (%s–%s)", format(values[0]), format(values[len(values)-1]))
 	}
-	if contender == baseline {
+	if contender == baseline || contender == direct.name {
 		return text
 	}
 	ratios := map[int]float64{}
@@ -80,7 +81,7 @@ func (r row) cell(contender string) string {
 		}
 	}
 	if len(ratios) > 0 {
-		text += fmt.Sprintf(" ×%.2f", quantile(sortedValues(ratios), 0.5))
+		text += fmt.Sprintf(" ×%.2f", median(slices.Collect(maps.Values(ratios))))
 	}
 	return text
 }
@@ -88,23 +89,24 @@ func (r row) cell(contender string) string {
 // table prints the samples in Markdown, and what the delays are without a proxy.
 func table(all []sample) string {
 	var columns []string
-	for _, name := range contenderNames() {
-		if slices.ContainsFunc(all, func(s sample) bool { return s.Contender == name }) {
-			columns = append(columns, name)
+	for _, c := range append(contenders[:len(contenders):len(contenders)], direct) {
+		measured := func(s sample) bool { return s.contender == c.name && (c.name != direct.name || !s.overDirect) }
+		if slices.ContainsFunc(all, measured) {
+			columns = append(columns, c.name)
 		}
 	}
 	var out, without strings.Builder
 	fmt.Fprintf(&out, "| median (smallest–largest) ×ratio to %s | %s |\n|---%s|\n", baseline,
 		strings.Join(columns, " | "), strings.Repeat("|--:", len(columns)))
 	for _, r := range rows(all) {
-		if r.OverDirect {
-			values := sortedValues(r.values[direct.name])
+		if r.overDirect {
+			values := slices.Collect(maps.Values(r.values[direct.name]))
 			if len(values) > 0 {
-				fmt.Fprintf(&without, "Without a proxy: %s %s %s.\n", r.Name, format(quantile(values, 0.5)), r.Unit)
+				fmt.Fprintf(&without, "Without a proxy: %s %s %s.\n", r.name, format(median(values)), r.unit)
 			}
-			r = r.overDirect()
+			r = r.added()
 		}
-		fmt.Fprintf(&out, "| %s, %s |", r.Name, r.Unit)
+		fmt.Fprintf(&out, "| %s, %s |", r.name, r.unit)
 		for _, name := range columns {
 			fmt.Fprintf(&out, " %s |", r.cell(name))
 		}
@@ -116,22 +118,16 @@ func table(all []sample) string {
 	return out.String() + without.String()
 }
 
-func sortedValues(values map[int]float64) []float64 {
-	var sorted []float64
-	for _, v := range values {
-		sorted = append(sorted, v)
-	}
-	slices.Sort(sorted)
-	return sorted
-}
-
-// quantile returns the value below which the given share of the sorted values lies, interpolated between its neighbours.
+// quantile returns the value below which the given share of the values lies, interpolated between its neighbours. It sorts them.
 func quantile(sorted []float64, share float64) float64 {
+	slices.Sort(sorted)
 	at := share * float64(len(sorted)-1)
 	low := int(at)
 	high := min(low+1, len(sorted)-1)
 	return sorted[low] + (at-float64(low))*(sorted[high]-sorted[low])
 }
+
+func median(values []float64) float64 { return quantile(values, 0.5) }
 
 // format keeps three digits.
 func format(v float64) string {

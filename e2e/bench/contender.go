@@ -1,9 +1,12 @@
+//go:build linux
+
 package main
 
 import (
 	"embed"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -27,11 +30,12 @@ type contender struct {
 
 // place is what a configuration has to name.
 type place struct {
-	Dir          string // for its files
-	Port         int    // to listen at
-	UpstreamPort int    // the stand-in's
-	CA           string // file with the certificate to trust
-	User         string // who runs this
+	Dir      string // for its files
+	Addr     string // to listen at
+	Upstream string // the stand-in's address
+	CA       string // file with the certificate to trust
+	User     string // who runs this
+	Far      bool   // the stand-in is at a distance
 }
 
 //go:embed nginx.conf haproxy.cfg Caddyfile ours.toml
@@ -54,42 +58,23 @@ var contenders = []contender{
 		cmd.Env = []string{"HOME=" + p.Dir}
 		return cmd
 	}},
-	{name: "naive-h1", command: naive("h1")},
-	{name: "naive-h2", command: naive("h2")},
+	{name: bareName, command: bareCommand},
 }
 
 // direct is no contender: the client speaks to the stand-in itself, and delays are given as what a contender adds to it.
 var direct = contender{name: "direct"}
 
-func contenderNames() []string {
-	var names []string
-	for _, c := range contenders {
-		names = append(names, c.name)
-	}
-	return names
-}
-
-// selectContenders looks the names up, and their programs.
-func selectContenders(list string) ([]contender, error) {
-	names, err := selected("only", list, contenderNames())
-	if err != nil {
-		return nil, err
-	}
-	var chosen []contender
-	for _, name := range names {
-		for _, c := range contenders {
-			if c.name != name {
-				continue
-			}
-			if c.debian != "" {
-				if _, err := exec.LookPath(c.name); err != nil {
-					return nil, fmt.Errorf("%w (Debian's package is %s; -only leaves it out)", err, c.debian)
-				}
-			}
-			chosen = append(chosen, c)
+// missing says which contenders' programs are not there.
+func missing(chosen []contender) error {
+	for _, c := range chosen {
+		if c.debian == "" {
+			continue
+		}
+		if _, err := exec.LookPath(c.name); err != nil {
+			return fmt.Errorf("%w (Debian's package is %s; -only leaves it out)", err, c.debian)
 		}
 	}
-	return chosen, nil
+	return nil
 }
 
 // start runs the contender in a folder of its own and returns at once; its output, access log included, goes to files
@@ -99,7 +84,7 @@ func (c contender) start(r *rig) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	port, err := freePort()
+	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +92,7 @@ func (c contender) start(r *rig) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := place{Dir: dir, Port: port, UpstreamPort: r.standin.port, CA: r.standin.caFile, User: me.Username}
+	p := place{Dir: dir, Addr: addr, Upstream: r.upstream, CA: r.standin.CAFile, User: me.Username, Far: r.far > 0}
 	config := ""
 	if c.config != "" {
 		config = filepath.Join(dir, c.config)
@@ -130,7 +115,7 @@ func (c contender) start(r *rig) (*process, error) {
 		*stream = file
 	}
 	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")) // and nothing else: GOGC and its like stay here
-	return startPinned(r.proxyCPU, cmd, fmt.Sprintf("127.0.0.1:%d", port))
+	return startPinned(r.proxyCPU, cmd, addr)
 }
 
 // render fills in a configuration.
@@ -146,20 +131,12 @@ func render(name string, p place) (string, error) {
 	return text.String(), nil
 }
 
-// copyFile copies a program, so that its pages are not shared with the one that runs already.
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+// freeAddr returns an address that nobody listens at.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return err
+		return "", err
 	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
-	if err != nil {
-		return err
-	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
-	}
-	return out.Close()
+	defer l.Close()
+	return l.Addr().String(), nil
 }

@@ -12,10 +12,12 @@ import (
 // attempts is what is known of the attempts under one Part's Name.
 type attempts struct{ arrived, running int }
 
-func (s *Server) arrive(name string) int {
+func (s *Server) arrive(method, name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.played++
+	if method == http.MethodPost {
+		s.posts++
+	}
 	if name == "" {
 		return 1
 	}
@@ -70,11 +72,11 @@ func (s *Server) Await(ctx context.Context, name string, good func(arrived, runn
 	}
 }
 
-// Played returns how many requests came for Parts.
-func (s *Server) Played() int {
+// Posts returns how many POSTs came for Parts: what nobody may repeat lightly.
+func (s *Server) Posts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.played
+	return s.posts
 }
 
 // Release lets everything end that is held. `POST /play/release` does the same from outside.

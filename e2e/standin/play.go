@@ -22,7 +22,7 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the beta flag "+OAuthFlag+" must be there exactly once", http.StatusUnauthorized)
 		return
 	}
-	attempt := s.arrive(p.Name)
+	attempt := s.arrive(r.Method, p.Name)
 	defer s.depart(p.Name)
 	w.Header().Set("Request-Id", "play-"+p.Name)
 	var size int64

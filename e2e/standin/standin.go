@@ -66,7 +66,7 @@ type Server struct {
 
 	// What follows is about Parts.
 	attempts map[string]attempts
-	played   int
+	posts    int
 	released chan struct{} // closed and renewed by Release
 	streams  []*sending    // that are paced
 	turn     time.Duration // when the next piece of a slow body may be read

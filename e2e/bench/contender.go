@@ -4,7 +4,6 @@ package main
 
 import (
 	"embed"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -22,8 +21,6 @@ type contender struct {
 	config string
 	// command starts it in the foreground, with its configuration at the given path.
 	command func(r *rig, p place, config string) *exec.Cmd
-	// debian is the package that holds its program.
-	debian string
 	// health says that GET /health tells when it is ready; for the others a connection must do.
 	health bool
 }
@@ -47,13 +44,13 @@ var contenders = []contender{
 		cmd.Env = []string{"SSL_CERT_FILE=" + p.CA}
 		return cmd
 	}},
-	{name: "nginx", config: "nginx.conf", debian: "nginx-light", command: func(_ *rig, _ place, config string) *exec.Cmd {
+	{name: "nginx", config: "nginx.conf", command: func(_ *rig, _ place, config string) *exec.Cmd {
 		return exec.Command("nginx", "-e", "stderr", "-c", config)
 	}},
-	{name: "haproxy", config: "haproxy.cfg", debian: "haproxy", command: func(_ *rig, _ place, config string) *exec.Cmd {
+	{name: "haproxy", config: "haproxy.cfg", command: func(_ *rig, _ place, config string) *exec.Cmd {
 		return exec.Command("haproxy", "-db", "-f", config)
 	}},
-	{name: "caddy", config: "Caddyfile", debian: "caddy", command: func(_ *rig, p place, config string) *exec.Cmd {
+	{name: "caddy", config: "Caddyfile", command: func(_ *rig, p place, config string) *exec.Cmd {
 		cmd := exec.Command("caddy", "run", "--config", config, "--adapter", "caddyfile")
 		cmd.Env = []string{"HOME=" + p.Dir}
 		return cmd
@@ -63,19 +60,6 @@ var contenders = []contender{
 
 // direct is no contender: the client speaks to the stand-in itself, and delays are given as what a contender adds to it.
 var direct = contender{name: "direct"}
-
-// missing says which contenders' programs are not there.
-func missing(chosen []contender) error {
-	for _, c := range chosen {
-		if c.debian == "" {
-			continue
-		}
-		if _, err := exec.LookPath(c.name); err != nil {
-			return fmt.Errorf("%w (Debian's package is %s; -only leaves it out)", err, c.debian)
-		}
-	}
-	return nil
-}
 
 // start runs the contender in a folder of its own and returns at once; its output, access log included, goes to files
 // there.

@@ -125,28 +125,6 @@ func measureSmall(r *rig, c *client.Client, p *process) ([]reading, error) {
 	return []reading{{metric{name: "CPU per small request", unit: "µs"}, micros(used) / float64(r.size.small)}}, err
 }
 
-// measureFirstByte measures how long it takes until the head of an answer is there, for small requests one after the other.
-func measureFirstByte(r *rig, c *client.Client, _ *process) ([]reading, error) {
-	if err := r.askMany(c, r.size.warmUpRequests); err != nil {
-		return nil, err
-	}
-	var took []float64
-	for range r.size.sequential {
-		begun := time.Now()
-		res, err := c.Post(r.ctx, small, requestBody)
-		if err != nil {
-			return nil, err
-		}
-		took = append(took, micros(time.Since(begun)))
-		err = client.Check(res.Body, small, requestBody)
-		res.Body.Close()
-		if err != nil {
-			return nil, err
-		}
-	}
-	return []reading{{metric{"time to first byte, p50", "µs", true}, median(took)}}, nil
-}
-
 // uploadBody is made when it is asked for: the bare ReverseProxy, which is this program too, should not pay for it.
 var uploadBody = sync.OnceValue(func() []byte { return make([]byte, 30_000_000) })
 

@@ -36,7 +36,6 @@ type size struct {
 	window         time.Duration // in which events are counted
 	opened         int           // streams, to open and to hold
 	silence        time.Duration // before the memory of silent streams is read
-	sequential     int           // small requests, one after the other
 	small          int           // small requests, sixteen at a time
 	uploads        int           // at a time
 	starts         int
@@ -47,11 +46,11 @@ type size struct {
 
 var (
 	fullSize = size{
-		window: 4 * time.Second, opened: 1000, silence: 3 * time.Second, sequential: 200, small: 10000, uploads: 64, starts: 10, far: 5,
+		window: 4 * time.Second, opened: 1000, silence: 3 * time.Second, small: 10000, uploads: 64, starts: 10, far: 5,
 		warmUpRequests: 1000, warmUpStreams: 200,
 	}
 	quickSize = size{
-		window: time.Second, opened: 100, silence: time.Second, sequential: 50, small: 1000, uploads: 16, starts: 2, far: 1,
+		window: time.Second, opened: 100, silence: time.Second, small: 1000, uploads: 16, starts: 2, far: 1,
 		warmUpRequests: 100, warmUpStreams: 20,
 	}
 )

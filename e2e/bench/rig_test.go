@@ -28,7 +28,7 @@ func testRig(t *testing.T) *rig {
 	self, err := os.Executable()
 	assert.NilError(t, err)
 	return &rig{dir: t.TempDir(), self: self, proxyCPU: someCPU(t), size: size{
-		opened: 5, sequential: 5, small: 20, uploads: 2, starts: 1, far: 1, warmUpRequests: 5, warmUpStreams: 2,
+		opened: 5, small: 20, uploads: 2, starts: 1, far: 1, warmUpRequests: 5, warmUpStreams: 2,
 	}}
 }
 
@@ -46,7 +46,7 @@ func someCPU(t *testing.T) int {
 // here.
 func TestMeasures(t *testing.T) {
 	r := testRig(t)
-	bare, err := choose("only", bareName, contenders, contender.String)
+	bare, err := choose("only", bareName, contenders)
 	assert.NilError(t, err)
 	for _, m := range measures(nil) {
 		for _, c := range append(bare, direct) {

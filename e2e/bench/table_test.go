@@ -64,9 +64,9 @@ func TestRender(t *testing.T) {
 }
 
 func TestFlags(t *testing.T) {
-	_, err := choose("only", "ours,apache", contenders, contender.String)
+	_, err := choose("only", "ours,apache", contenders)
 	assert.ErrorContains(t, err, `no "apache", only ours,nginx,haproxy,caddy,ReverseProxy`)
-	chosen, err := choose("measure", "distance", measures(nil), measure.String)
+	chosen, err := choose("measure", "distance", measures(nil))
 	assert.NilError(t, err)
 	assert.Equal(t, len(chosen), len(distances))
 	for _, list := range []string{"0", "4001", "ten", ""} {

@@ -18,7 +18,6 @@ import (
 var (
 	errLeft = errors.New("the client left, as planned")
 	errHang = errors.New("the client gave up: nothing that is planned takes that long")
-	errLate = errors.New("an event came so late that it must have been held back")
 )
 
 // lateness is how long an event may be on its way. It takes milliseconds on an idle machine.
@@ -48,10 +47,15 @@ func (l *load) exchange(p plan) (res result) {
 	var body io.Reader = bytes.NewReader(l.body[:p.size])
 	arrived := func() {}
 	switch p.habit {
-	case leavesUploading:
-		body = io.MultiReader(bytes.NewReader(l.body[:p.size/2]), stall{ctx, func() { leave(errLeft) }})
-	case stallsUploading:
-		body = io.MultiReader(bytes.NewReader(l.body[:p.size/2]), stall{ctx, func() {}})
+	case leavesUploading, stallsUploading:
+		half, w := io.Pipe()
+		body = half
+		context.AfterFunc(ctx, func() { w.CloseWithError(context.Cause(ctx)) })
+		go func() {
+			if _, err := w.Write(l.body[:p.size/2]); err == nil && p.habit == leavesUploading {
+				leave(errLeft)
+			}
+		}()
 	case leavesWaiting:
 		leaving := time.AfterFunc(p.after, func() { leave(errLeft) })
 		arrived = func() { leaving.Stop() }
@@ -87,18 +91,6 @@ func (l *load) exchange(p plan) (res result) {
 	return res
 }
 
-// stall is what comes of a body of which nothing more comes.
-type stall struct {
-	ctx   context.Context
-	begin func()
-}
-
-func (s stall) Read([]byte) (int, error) {
-	s.begin()
-	<-s.ctx.Done()
-	return 0, context.Cause(s.ctx)
-}
-
 // readEvents reads a stream as the plan's client does.
 func readEvents(ctx context.Context, leave context.CancelCauseFunc, p plan, response *http.Response) (int, error) {
 	stream, err := client.NewStream(response, p.Part)
@@ -120,7 +112,7 @@ func readEvents(ctx context.Context, leave context.CancelCauseFunc, p plan, resp
 		case err != nil:
 			return stream.Events, err
 		case delay > lateness && !unhurried:
-			return stream.Events, fmt.Errorf("%w: %w: after %v", client.ErrWrongBytes, errLate, delay)
+			return stream.Events, fmt.Errorf("%w: an event was held back for %v", client.ErrWrongBytes, delay)
 		}
 	}
 }

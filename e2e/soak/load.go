@@ -30,8 +30,7 @@ type load struct {
 	progress io.Writer
 
 	mu       sync.Mutex
-	open     int
-	kinds    map[string]*counts
+	kinds    map[string]counts
 	problems []string
 	resets   []time.Time
 	statuses map[int]int // of the proxy's own errors
@@ -39,11 +38,11 @@ type load struct {
 	certain, all, posts int
 }
 
-type counts struct{ requests, whole, explained, unexplained int }
+type counts struct{ requests, explained int }
 
 func newLoad(m mix, up *standin.Server, c *client.Client, progress io.Writer) *load {
 	l := &load{mix: m, up: up, client: c, progress: progress, body: make([]byte, m.pod.MaxBodyBytes+2*mib),
-		kinds: map[string]*counts{}, statuses: map[int]int{}}
+		kinds: map[string]counts{}, statuses: map[int]int{}}
 	_, _ = rand.NewChaCha8([32]byte{}).Read(l.body) // never fails
 	return l
 }
@@ -107,20 +106,10 @@ func (l *load) burst(running *sync.WaitGroup, n int) {
 // wave sends so many streams that with those that are open there are a fifth more than the proxy has slots.
 func (l *load) wave(ctx context.Context, running *sync.WaitGroup, n int) {
 	number := int(l.pod.MaxConnections*6/5) - streams
-	var open sync.WaitGroup
 	for i := range number {
-		open.Go(func() { l.do(l.mix.wave(fmt.Sprintf("wave-%d-%d", n, i))) })
+		running.Go(func() { l.do(l.mix.wave(fmt.Sprintf("wave-%d-%d", n, i))) })
 		pause(ctx, l.waveLength()/time.Duration(number))
 	}
-	pause(ctx, l.waveLength())
-	gone, stop := context.WithCancel(context.Background())
-	running.Go(func() { open.Wait(); stop() })
-	running.Go(func() { // those that were queued begin as others end
-		for gone.Err() == nil {
-			l.up.Release()
-			pause(gone, 100*time.Millisecond)
-		}
-	})
 }
 
 // reset resets one connection of the upstream's, whatever it carries.
@@ -144,14 +133,6 @@ func (l *load) every(ctx context.Context, period time.Duration, do func(n int)) 
 // do makes one request, and notes what came of it.
 func (l *load) do(p plan) {
 	begun := time.Now()
-	l.mu.Lock()
-	l.open++
-	if l.kinds[p.kind] == nil {
-		l.kinds[p.kind] = &counts{}
-	}
-	l.kinds[p.kind].requests++
-	l.mu.Unlock()
-
 	res := l.exchange(p)
 	var untold error
 	if res.left { // the upstream must be told at once
@@ -159,16 +140,14 @@ func (l *load) do(p plan) {
 		untold = l.up.Await(ctx, p.Name, func(_, running int) bool { return running == 0 })
 		cancel()
 	}
-
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	// The proxy may take a moment to notice that a connection it wants to use is gone.
-	reset := slices.ContainsFunc(l.resets, begun.Add(-2*time.Second).Before)
-	explained, problem := p.judge(res, reset)
+	explained, problem := p.judge(res, slices.ContainsFunc(l.resets, begun.Add(-2*time.Second).Before))
 	if untold != nil {
 		problem = fmt.Sprintf("the client left, and the upstream was not told: %v", untold)
 	}
-	l.all++
+	k := l.kinds[p.kind]
+	k.requests++
 	if res.status != 0 {
 		l.certain++
 	}
@@ -178,25 +157,27 @@ func (l *load) do(p plan) {
 	if res.own != "" {
 		l.statuses[res.status]++
 	}
-	k := l.kinds[p.kind]
-	switch {
-	case problem != "":
-		k.unexplained++
+	if explained {
+		k.explained++
+	}
+	l.all++
+	l.kinds[p.kind] = k
+	l.mu.Unlock()
+	if problem != "" {
 		l.problem("%s: %s; %s %s with %d bytes, the client %s; got, after %v: status %d, %d events, %v %.200s", p.kind, problem,
 			p.method, p.Part, p.size, p.habit, time.Since(begun).Round(time.Millisecond), res.status, res.events, res.err, res.own)
-	case explained:
-		k.explained++
-	default:
-		k.whole++
 	}
-	l.open--
 }
 
-// problem notes what nothing explains. The caller holds mu.
+// problem notes what nothing explains.
 func (l *load) problem(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	l.problems = append(l.problems, text)
-	if len(l.problems) <= 20 { // more tell nothing new
-		fmt.Fprintln(l.progress, "unexplained:", text)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problems = append(l.problems, fmt.Sprintf(format, args...))
+	if len(l.problems) <= shown {
+		fmt.Fprintln(l.progress, "unexplained:", l.problems[len(l.problems)-1])
 	}
 }
+
+// shown is how many problems are told; more tell nothing new.
+const shown = 20

@@ -133,7 +133,7 @@ func soak(ctx context.Context, s settings, protocol string, length time.Duration
 	}
 	defer p.Kill()
 	l := newLoad(mix{deployed, s.timeout, s.pace}, up, client.New(p.URL), stderr)
-	m := &monitor{proxy: p, group: group, load: l, begun: time.Now(), highest: binary.Metrics{}}
+	m := &monitor{proxy: p, group: group, load: l, highest: binary.Metrics{}}
 	m.first = m.sample()
 	l.run(ctx, length, m)
 	m.settle()

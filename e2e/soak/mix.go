@@ -170,11 +170,11 @@ func (m mix) burst(name string, size int64) plan {
 	return p
 }
 
-// wave is one of the streams that are too many at once; they end when they are released. A tenth of the clients leaves if it does
+// wave is one of the streams that are too many at once: none ends before all have begun. A tenth of the clients leaves if it does
 // not have the headers in time; that is, if it is among those that are queued.
 func (m mix) wave(name string) plan {
 	p, r := m.plan(name, "stream in a wave")
-	p.Events, p.Text, p.Every, p.End = 1, 200, m.timeout/4, standin.Hold
+	p.Events, p.Text, p.Every = 9, 200, m.waveLength()/4
 	if r.IntN(10) == 0 {
 		p.kind, p.habit, p.after = "client may leave a wave", leavesWaiting, duration(r, m.waveLength()/10, m.waveLength())
 	}

@@ -34,43 +34,33 @@ type monitor struct {
 	proxy *binary.Process
 	group *binary.Cgroup // nil: no limit
 	load  *load
-	begun time.Time
 
 	first, highest, last binary.Metrics // before, during and after the load
-	gone                 bool           // it ended in the middle of the load
 }
 
 func (m *monitor) sample() binary.Metrics {
 	metrics, err := m.proxy.Metrics()
 	if err != nil {
-		m.problem("%v", err)
+		m.load.problem("%v", err)
 	}
 	for _, f := range figures {
 		if _, ok := metrics[f.metric]; !ok && err == nil {
-			m.problem("there is no metric %s", f.metric)
+			m.load.problem("there is no metric %s", f.metric)
 		}
 	}
 	return metrics
-}
-
-func (m *monitor) problem(format string, args ...any) {
-	m.load.mu.Lock()
-	defer m.load.mu.Unlock()
-	m.load.problem(format, args...)
 }
 
 // watch samples until the load is over. If the proxy is gone before, that stops the load.
 func (m *monitor) watch(over <-chan struct{}, stop func()) {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
-	for n := 1; ; n++ {
+	for {
 		select {
 		case <-ticker.C:
 		case <-over:
 			return
 		case <-m.proxy.Done:
-			m.gone = true
-			m.problem("the proxy ended in the middle of the load: %v", m.proxy.Well())
 			stop()
 			return
 		}
@@ -78,20 +68,17 @@ func (m *monitor) watch(over <-chan struct{}, stop func()) {
 		for _, f := range figures {
 			m.highest[f.metric] = max(m.highest[f.metric], s[f.metric])
 		}
-		if n%15 == 0 {
-			m.load.mu.Lock()
-			fmt.Fprintf(m.load.progress, "soak: %v: %d requests, %d open, %d unexplained; RSS %.0f MiB\n",
-				time.Since(m.begun).Round(time.Second), m.load.all, m.load.open, len(m.load.problems), s["process_resident_memory_bytes"]/mib)
-			m.load.mu.Unlock()
-		}
 	}
 }
 
 // settle waits, after the load and with all connections closed, for the proxy to be as it was before, makes it collect its
 // garbage, and ends it.
 func (m *monitor) settle() {
-	if m.gone {
+	select {
+	case <-m.proxy.Done:
+		m.load.problem("the proxy ended in the middle of the load: %v", m.proxy.Well())
 		return
+	default:
 	}
 	m.leave()
 	// What is pooled lives for two collections, and the first may have begun too early.
@@ -105,13 +92,13 @@ func (m *monitor) settle() {
 	}
 	m.leave()
 	for _, name := range m.grown("") {
-		m.problem("after the load: %s: %.0f, before it %.0f", name, m.last[name], m.first[name])
+		m.load.problem("after the load: %s: %.0f, before it %.0f", name, m.last[name], m.first[name])
 	}
 	if err := m.proxy.End(); err != nil {
-		m.problem("%v", err)
+		m.load.problem("%v", err)
 	}
 	if err := m.proxy.Well(); err != nil {
-		m.problem("%v", err)
+		m.load.problem("%v", err)
 	}
 	m.compare()
 }
@@ -143,20 +130,20 @@ func (m *monitor) compare() {
 	l := m.load
 	lines, err := m.proxy.Log()
 	if err != nil {
-		m.problem("%v", err)
+		m.load.problem("%v", err)
 	}
 	logged := 0
 	for _, line := range lines {
 		if line["msg"] == "request" {
 			logged++
 		} else if line["level"] == "ERROR" {
-			m.problem("the proxy logged %v", line)
+			m.load.problem("the proxy logged %v", line)
 		}
 	}
 	total := int(m.last.Sum("proxy_requests_total"))
 	check := func(what string, got, low, high int) {
 		if got < low || got > high {
-			m.problem("%s: %d, want %d to %d", what, got, low, high)
+			m.load.problem("%s: %d, want %d to %d", what, got, low, high)
 		}
 	}
 	unsure := l.all - l.certain
@@ -174,7 +161,7 @@ func (m *monitor) report(out io.Writer, title string) error {
 	if m.group != nil {
 		limit, peak = "limit "+m.group.String(), float64(m.group.Peak())
 		if kills := m.group.Kills(); kills != 0 {
-			m.problem("the kernel killed %d processes for want of memory", kills)
+			m.load.problem("the kernel killed %d processes for want of memory", kills)
 		}
 	}
 	l.mu.Lock()
@@ -188,14 +175,13 @@ func (m *monitor) report(out io.Writer, title string) error {
 		}
 		fmt.Fprintf(out, "| %s | %.0f | %.0f | %.0f |\n", f.name, m.first[f.metric]/unit, m.highest[f.metric]/unit, m.last[f.metric]/unit)
 	}
-	fmt.Fprint(out, "\n| Kind | requests | whole | explained | unexplained |\n|---|--:|--:|--:|--:|\n")
+	fmt.Fprint(out, "\n| Kind | requests | failed or broken off, explained |\n|---|--:|--:|\n")
 	for _, kind := range slices.Sorted(maps.Keys(l.kinds)) {
-		k := l.kinds[kind]
-		fmt.Fprintf(out, "| %s | %d | %d | %d | %d |\n", kind, k.requests, k.whole, k.explained, k.unexplained)
+		fmt.Fprintf(out, "| %s | %d | %d |\n", kind, l.kinds[kind].requests, l.kinds[kind].explained)
 	}
 	fmt.Fprintln(out)
 	if len(l.problems) > 0 {
-		fmt.Fprintf(out, "- %s\n", strings.Join(l.problems[:min(len(l.problems), 20)], "\n- "))
+		fmt.Fprintf(out, "- %s\n", strings.Join(l.problems[:min(len(l.problems), shown)], "\n- "))
 		return fmt.Errorf("%d unexplained", len(l.problems))
 	}
 	fmt.Fprintln(out, "Nothing is unexplained, and nothing has grown.")

@@ -23,7 +23,7 @@ import (
 func TestSoak(t *testing.T) {
 	var report, progress bytes.Buffer
 	err := run(t.Context(), []string{
-		"-minutes", "0.25", "-timeout", "4s", "-pace", "50",
+		"-minutes", "0.16", "-timeout", "4s", "-pace", "50",
 	}, &report, &progress)
 	t.Logf("%s%s", &progress, &report)
 	assert.NilError(t, err)

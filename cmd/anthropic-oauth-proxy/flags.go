@@ -6,20 +6,16 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
 	"strings"
-	"syscall"
 )
 
-// The exit codes of contract section 6, but those of a second signal.
+// The exit codes of contract section 6.
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as of a process that SIGINT ended
 )
-
-// exitSignal is the exit code of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM.
-func exitSignal(sig os.Signal) int { return 128 + int(sig.(syscall.Signal)) }
 
 // parsedFlags are the command line.
 type parsedFlags struct {

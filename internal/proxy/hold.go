@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ func (p *proxy) hold(next http.Handler) http.Handler {
 			p.refuseBody(w, r, x, refused)
 			return
 		case err != nil:
+			u.control.SetReadDeadline(past)
 			panic(http.ErrAbortHandler)
 		}
 		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
@@ -148,7 +150,7 @@ func (u *upload) ended(err error) error {
 	switch {
 	case err == io.EOF:
 		return nil
-	case u.r.Context().Err() != nil:
+	case context.Cause(u.r.Context()) == ErrDraining:
 		return errGone
 	case u.body.evicted.Load():
 		return &refusal{http.StatusRequestTimeout, "request body stalled, and others wait for its room"}

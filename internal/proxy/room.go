@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -15,8 +16,11 @@ import (
 //
 // Bodies that are half read must never wait for each other. So the oldest unfinished upload may take whatever is free, and all
 // the other unfinished ones together never have more than size - maxBody: whichever of them becomes the oldest finds room for
-// its rest, as soon as the finished ones, which need no more, are gone. A quarter of that share is for small bodies, so that
-// large ones whose clients stop sending are in nobody's way.
+// its rest, as soon as the finished ones, which need no more, are gone.
+//
+// Clients that stop sending must be in nobody's way. So a quarter of that share is for small bodies; a small body that has
+// waited for half a second ends uploads that have been silent for as long; and after the oldest upload the newest is served
+// first, so that it does not matter how many others wait.
 type room struct {
 	size, maxBody int64
 	gauge         *metrics.Gauge
@@ -25,7 +29,8 @@ type room struct {
 	free       int64
 	unfinished []*heldBody // in the order of their coming
 	unread     int64       // what they have
-	waiting    []*heldBody // those that wait for more, in that order
+	waiting    []*heldBody // those that wait for more
+	evicted    time.Time   // when evict last looked
 }
 
 const (
@@ -48,21 +53,25 @@ func (r *room) enter(length int64, interrupt func()) *heldBody {
 	return b
 }
 
-// ask asks for room for the next piece of b: at most as much as has come already, at least a byte, of which the caller must
-// know that it has come. It reports whether b.want bytes were taken at once; otherwise await must follow.
+// ask asks for room for the next piece of b, of whose first byte the caller must know that it has come: at most as much as has
+// come already, or all of a small body that must wait. It reports whether b.want bytes were taken at once; otherwise await must follow.
 func (r *room) ask(b *heldBody) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b.want = min(max(b.taken, firstPiece), lastPiece, b.rest())
+	b.waits = true
 	r.waiting = append(r.waiting, b)
 	r.serve()
-	return len(b.granted) > 0
+	if b.waits && b.small() {
+		b.want = min(b.rest(), smallBody-b.taken) // to wait once, and not for every piece
+	}
+	return !b.waits
 }
 
 // await waits until b.want bytes are taken, or ctx ends.
 func (r *room) await(ctx context.Context, b *heldBody) error {
 	r.mu.Lock()
-	small, rest := b.small(), min(b.rest(), smallBody)
+	small := b.small()
 	r.mu.Unlock()
 	for {
 		var impatient <-chan time.Time
@@ -75,30 +84,45 @@ func (r *room) await(ctx context.Context, b *heldBody) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-impatient:
-			r.evict(rest)
+			r.evict()
 		}
 	}
 }
 
-// serve gives room to those who wait, the longest waiting first. The caller holds mu.
+// serve gives room to those who wait. The caller holds mu.
 func (r *room) serve() {
-	still := r.waiting[:0]
-	full := false
-	for _, b := range r.waiting {
-		if full = full || b.want > r.free; full || !r.may(b) {
-			still = append(still, b)
-			continue
+	if b := r.oldest(); b != nil && b.waits {
+		if b.want > r.free {
+			return // or it would wait for ever
 		}
-		r.add(b, b.want)
-		b.granted <- struct{}{}
+		r.grant(b)
 	}
-	clear(r.waiting[len(still):])
-	r.waiting = still
+	for _, b := range slices.Backward(r.waiting) {
+		if b.waits && b.want <= r.free && r.may(b) {
+			r.grant(b)
+		}
+	}
+	r.waiting = slices.DeleteFunc(r.waiting, func(b *heldBody) bool { return !b.waits })
+}
+
+func (r *room) grant(b *heldBody) {
+	r.add(b, b.want)
+	b.waits = false
+	b.heard.Store(time.Now().UnixNano()) // it was not its client that was silent
+	b.granted <- struct{}{}
+}
+
+// oldest returns the oldest unfinished upload, or nil.
+func (r *room) oldest() *heldBody {
+	if len(r.unfinished) == 0 {
+		return nil
+	}
+	return r.unfinished[0]
 }
 
 // may reports whether b may have what it wants, if that is free.
 func (r *room) may(b *heldBody) bool {
-	oldest := r.unfinished[0]
+	oldest := r.oldest()
 	if b == oldest {
 		return true
 	}
@@ -121,19 +145,29 @@ func (r *room) add(b *heldBody, n int64) {
 // silencePatience is how long a small body waits for room that is taken by uploads whose clients have been silent for as long.
 const silencePatience = 500 * time.Millisecond
 
-// evict ends the uploads that have been silent for longest, until they give back so many bytes.
-func (r *room) evict(bytes int64) {
+// evict makes room for the small bodies that wait: it ends uploads that have been silent, the longest silent first.
+func (r *room) evict() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if time.Since(r.evicted) < silencePatience/5 {
+		return // for all
+	}
+	r.evicted = time.Now()
+	need := int64(0)
+	for _, b := range r.waiting {
+		if b.small() {
+			need += min(b.rest(), smallBody)
+		}
+	}
 	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool {
-		return b.taken == 0 || slices.Contains(r.waiting, b) || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
+		return b.waits || b.taken == 0 || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
 	})
-	slices.SortFunc(silent, func(a, b *heldBody) int { return int(a.heard.Load() - b.heard.Load()) })
+	slices.SortFunc(silent, func(a, b *heldBody) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
 	for _, b := range silent {
-		if bytes <= 0 {
+		if need <= 0 {
 			return
 		}
-		bytes -= b.taken
+		need -= b.taken
 		b.evicted.Store(true)
 		b.interrupt()
 	}
@@ -164,9 +198,8 @@ func (r *room) leave(b *heldBody) {
 		return
 	}
 	r.unread -= b.taken
-	same := func(other *heldBody) bool { return other == b }
-	r.unfinished = slices.DeleteFunc(r.unfinished, same)
-	r.waiting = slices.DeleteFunc(r.waiting, same)
+	b.waits = false
+	r.unfinished = slices.DeleteFunc(r.unfinished, func(other *heldBody) bool { return other == b })
 }
 
 // heldBody is a request body in memory and the room it takes. Attempts read it through readers of their own, which hold on to
@@ -180,8 +213,8 @@ type heldBody struct {
 	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
 	evicted   atomic.Bool
 
-	taken, want int64 // under room.mu, as is finished
-	finished    bool
+	taken, want     int64 // under room.mu, as are the next two
+	waits, finished bool
 
 	mu     sync.Mutex
 	pieces [][]byte // nil after release

@@ -42,7 +42,8 @@ var (
 	errProxyRefused   = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
 	errUnasked101     = errors.New("101 without an upgrade request")
 	errBadStatus      = errors.New("malformed status code")
-	errRepeated       = errors.New("the request would have been sent again")
+	errRefusedTwice   = errors.New("the upstream refused the request twice")
+	errNotRepeated    = errors.New("the upstream reset or refused the request")
 )
 
 // Error is a request that got no response.
@@ -128,14 +129,10 @@ func Reason(err error) string {
 		return "TLS: the handshake failed"
 	case errors.As(err, &record):
 		return "TLS: the upstream does not speak TLS on this port"
-	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout):
+	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errRefusedTwice), errors.Is(err, errNotRepeated):
 		return err.Error()
 	case errors.Is(err, errUnasked101):
 		return "the upstream switched protocols unasked"
-	case errors.Is(err, errRepeated):
-		return "the upstream refused or reset the request"
-	case refused(err):
-		return "the upstream refused the request twice"
 	case errors.As(err, &reset) && reset.fromPeer():
 		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"
 	case says(err, goneAway):

@@ -12,15 +12,17 @@ import (
 // sending is one attempt's way through net/http: what has been sent so far, and what may be sent again.
 //
 // An upstream closes idle connections, and refuses requests before it has looked at them; a request that was not processed
-// is sent again, and that is no attempt (contract row 2.6). net/http would do it by itself, and does for requests without a
-// body. With one, it would also send again after PROTOCOL_ERROR (golang/go#47635), and over HTTP/1.1 whatever carries an
-// Idempotency-Key, though the upstream may have read it. So it is left nothing to send again, and send decides.
+// is sent again, and that is no attempt (contract row 2.6). net/http does it by itself, and more: it sends again after
+// PROTOCOL_ERROR (golang/go#47635), and over HTTP/1.1 whatever carries an Idempotency-Key, though the upstream may have read
+// it. So it is given bodies that it cannot send again, and send decides. Requests without a body it does send again; got stops
+// it before it has written what it should not.
 type sending struct {
 	next      http.RoundTripper
 	ctx       context.Context
 	cancel    context.CancelCauseFunc
 	connected func() // is called when a connection stands
 
+	again  int         // how often net/http sent again what it had written
 	before bool        // something was sent on an earlier connection
 	conn   *conn       // the present one, nil if unknown
 	offset int64       // how much had been written on it
@@ -31,19 +33,18 @@ type sending struct {
 
 // send makes one attempt.
 func (s *sending) send(req *http.Request) (*http.Response, error) {
-	repeatable := req.Body == nil || req.Body == http.NoBody
-	unsafe := req.Method == http.MethodPost || req.Method == http.MethodPatch
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
-			s.got(info)
-			if repeatable && unsafe && s.before {
-				s.cancel(errRepeated) // before net/http writes: it would send a POST again that may have been read
+			last := s.conn
+			repeated := s.got(info)
+			if repeated && s.http2 && (req.Body == nil || req.Body == http.NoBody) {
+				s.stopAgain(req.Method, last == s.conn)
 			}
 		},
 		WroteHeaders: func() { s.wrote.Store(true) },
 	}
-	if pool, ok := s.next.(interface{ idle() }); ok {
-		trace.PutIdleConn = func(error) { pool.idle() }
+	if t, ok := s.next.(*transport); ok {
+		trace.PutIdleConn = func(error) { t.idle() }
 	}
 	ctx := httptrace.WithClientTrace(s.ctx, trace)
 	for refusals := 0; ; {
@@ -56,6 +57,8 @@ func (s *sending) send(req *http.Request) (*http.Response, error) {
 		case refused(err) && refusals == 0:
 			refusals++
 			s.wrote.Store(false)
+		case refused(err):
+			return nil, errRefusedTwice
 		default:
 			return nil, err
 		}
@@ -80,9 +83,10 @@ func unrepeatable(req *http.Request) *http.Request {
 	return &once
 }
 
-// got notes the connection on which the request is about to be sent.
-func (s *sending) got(info httptrace.GotConnInfo) {
-	s.before = s.before || s.onWire()
+// got notes the connection on which the request is about to be sent. It reports whether it was sent on another before.
+func (s *sending) got(info httptrace.GotConnInfo) (repeated bool) {
+	repeated = s.onWire()
+	s.before = s.before || repeated
 	s.wrote.Store(false)
 	secured, isTLS := info.Conn.(*tls.Conn)
 	s.http2 = isTLS && secured.ConnectionState().NegotiatedProtocol == "h2"
@@ -94,6 +98,29 @@ func (s *sending) got(info httptrace.GotConnInfo) {
 	if s.ctx.Err() == nil {
 		s.connected()
 	}
+	return repeated
+}
+
+// stopAgain ends an attempt in which net/http is about to send again what the upstream has refused twice, or may have read. A
+// stream that was refused goes out again on the same connection; on another one it may be after GOAWAY, which is as good, or
+// after PROTOCOL_ERROR, and net/http does not say.
+func (s *sending) stopAgain(method string, sameConn bool) {
+	s.again++
+	switch {
+	case s.again > 1:
+		s.cancel(errRefusedTwice)
+	case !sameConn && !safe(method):
+		s.cancel(errNotRepeated)
+	}
+}
+
+// safe reports whether a request asks for no change (RFC 9110 section 9.2.1).
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
 }
 
 // onWire reports whether any of the request may have left on the present connection.

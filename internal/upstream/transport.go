@@ -34,7 +34,7 @@ const (
 // times, and that none is worth anything after the machine has slept.
 type transport struct {
 	*http.Transport
-	flushing atomic.Bool // flush is due
+	flushing atomic.Bool // all idle connections will be closed
 	clock    clock
 }
 

@@ -89,7 +89,7 @@ func TestBodyArrives(t *testing.T) {
 	})
 }
 
-// TestBodyTooLarge covers row 1.11: refused with 400 before anything reaches the upstream, even if the client sends all
+// TestBodyTooLarge covers row 1.11: refused with 413 before anything reaches the upstream, even if the client sends all
 // of it before it looks for an answer.
 func TestBodyTooLarge(t *testing.T) {
 	t.Parallel()
@@ -116,10 +116,10 @@ func TestBodyTooLarge(t *testing.T) {
 			if res.StatusCode == http.StatusContinue {
 				res = c.response("POST")
 			}
-			message := assertOurError(t, res, http.StatusBadRequest)
+			message := assertOurError(t, res, http.StatusRequestEntityTooLarge)
 			assert.Assert(t, strings.Contains(message, "1000 bytes") && strings.Contains(message, "max_body_bytes"), message)
 			c.Close()
-			assert.Equal(t, g.finished(t)["status"], 400.0)
+			assert.Equal(t, g.finished(t)["status"], 413.0)
 			assert.Equal(t, reached.Load(), int64(0), "a part of the request reached the upstream")
 			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
 			assert.Equal(t, g.metric(t, `proxy_upstream_errors_total{error_type="invalid_request"}`), 1.0)
@@ -147,7 +147,7 @@ func TestExpectContinue(t *testing.T) {
 	t.Run("too large", func(t *testing.T) {
 		c := g.dial(t)
 		c.send(fmt.Sprintf(head, 11))
-		assertOurError(t, c.response("POST"), http.StatusBadRequest) // not 100
+		assertOurError(t, c.response("POST"), http.StatusRequestEntityTooLarge) // not 100
 		_, err := c.in.ReadByte()
 		assert.Equal(t, err, io.EOF, "a body that may still come would be taken for a request: the connection must close")
 	})
@@ -176,12 +176,12 @@ func TestBodyStalls(t *testing.T) {
 			if res.StatusCode == http.StatusContinue {
 				res = c.response("POST")
 			}
-			message := assertOurError(t, res, http.StatusBadRequest)
+			message := assertOurError(t, res, http.StatusRequestTimeout)
 			assert.Assert(t, time.Since(began) >= limit, "refused before the timeout")
-			assert.Assert(t, strings.Contains(message, "0.1s") && strings.Contains(message, "timeout_secs"), message)
+			assert.Assert(t, strings.Contains(message, "no byte for 0.1s"), message)
 			_, err := c.in.ReadByte()
 			assert.Equal(t, err, io.EOF, "the connection must close: its next bytes are no request")
-			assert.Equal(t, g.finished(t)["status"], 400.0)
+			assert.Equal(t, g.finished(t)["status"], 408.0)
 			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
 			assert.Equal(t, g.metrics.InFlight.Load(), int64(0))
 		})
@@ -242,7 +242,9 @@ func TestClientLeavesWithinBody(t *testing.T) {
 				g := start(t, "http://127.0.0.1:1", bodies(10, 10))
 				c := g.dial(t)
 				c.send(tt.send)
-				reaches(t, &g.metrics.HeldBytes, "held bytes", 10)
+				if tt.name != "chunked, within the size" { // of which nothing is held
+					reaches(t, &g.metrics.HeldBytes, "held bytes", 10)
+				}
 				switch leave {
 				case "half-close":
 					c.CloseWrite()
@@ -400,7 +402,7 @@ func TestBudgetClientLeaves(t *testing.T) {
 			}
 			line := g.finished(t)
 			assert.Equal(t, line["status"], 499.0)
-			assert.Equal(t, line["bytes_in"], 0.0)
+			assert.Equal(t, line["bytes_in"], 1.0, "more was read than one byte, which is how it shows that any came")
 			assert.Equal(t, line["outcome"], "client_gone")
 			assert.Equal(t, g.metrics.Queued.Load(), int64(1))
 			g.headers <- struct{}{}

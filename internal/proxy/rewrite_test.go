@@ -57,8 +57,8 @@ func TestRequestHeaders(t *testing.T) {
 		{"row 1.5 nothing is invented", nil, []string{added}},
 		{
 			"row 1.5 unchanged, repeated, in order",
-			[]string{"X-B: 2", "x-a: 1,  2 ,3", "X-B: 1", "X-b: 2", "Empty:", "Odd: \xe4\xff\t\"", "Cookie: a=b; c=d", "Cookie: e", "Via: 1.1 x", "Accept-Encoding: br"},
-			[]string{"accept-encoding: br", added, "cookie: a=b; c=d", "cookie: e", "empty: ", "odd: \xe4\xff\t\"", "via: 1.1 x", "x-a: 1,  2 ,3", "x-b: 2", "x-b: 1", "x-b: 2"},
+			[]string{"X-B: 2", "x-a: 1,  2 ,3", "X-B: 1", "X-b: 2", "Empty:", "Odd: \xe4\xff\t\"", "Cookie: a=b; c=d", "Cookie: e", "Accept-Encoding: br"},
+			[]string{"accept-encoding: br", added, "cookie: a=b; c=d", "cookie: e", "empty: ", "odd: \xe4\xff\t\"", "x-a: 1,  2 ,3", "x-b: 2", "x-b: 1", "x-b: 2"},
 		},
 		{
 			"row 1.5 unknown anthropic headers are an open list",
@@ -72,6 +72,15 @@ func TestRequestHeaders(t *testing.T) {
 				"X-Real-IP: 100.64.0.1", "Tailscale-User-Login: someone", "tailscale-user-name: Some One", "Tailscale-Anything: c", "X-Tailscale: stays",
 			},
 			[]string{added, "x-tailscale: stays"},
+		},
+		{
+			"row 1.5 what a hop in front says of its client",
+			[]string{
+				"Via: 1.1 gateway", "CDN-Loop: cloudflare", "CF-Connecting-IP: 100.64.0.1", "Cf-Ray: 1", "cf-anything: 2", "True-Client-IP: a", "X-Client-IP: a",
+				"X-Cluster-Client-IP: a", "X-Original-Forwarded-For: a", "Fastly-Client-IP: a", "Fly-Client-IP: a", "fly-region: fra", "X-Envoy-Peer-Metadata: a",
+				"x-envoy-external-address: a", "CFX: stays", "Viable: stays",
+			},
+			[]string{added, "cfx: stays", "viable: stays"},
 		},
 		{
 			"row 1.4 hop-by-hop",

@@ -135,6 +135,8 @@ func Reason(err error) string {
 		return "the upstream switched protocols unasked"
 	case errors.As(err, &reset) && reset.fromPeer():
 		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"
+	case says(err, protocolReset):
+		return "the upstream reset the HTTP/2 stream (PROTOCOL_ERROR)"
 	case says(err, goneAway):
 		return "the upstream closed the HTTP/2 connection"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), says(err, closedIdle):

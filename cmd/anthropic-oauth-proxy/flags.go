@@ -30,6 +30,12 @@ Without a file it listens on 127.0.0.1:8080 and forwards to https://api.anthropi
 
 `
 
+const afterFlags = `
+Ctrl-C (or SIGTERM, SIGHUP) drains: it takes no more connections and lets running answers end; a second Ctrl-C ends at once.
+Exit codes: 0 after a drain, 1 cannot start or serve, 2 wrong flags or configuration, 130 after a second Ctrl-C.
+HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as in any Go program.
+`
+
 // parseFlags reads the command line; --help prints the usage to stdout.
 func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 	p := parsedFlags{given: map[string]string{}}
@@ -50,20 +56,42 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 		out.Reset()
 		out.WriteString(usage)
 		set.PrintDefaults()
+		out.WriteString(afterFlags)
 		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --")) // as the documents write them
 		return parsedFlags{help: true}, nil
 	}
-	if err == nil && set.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
+	if err == nil {
+		err = p.validate(set)
 	}
 	if err != nil {
-		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", strings.Replace(err.Error(), "defined: -", "defined: --", 1))
+		text := strings.Replace(err.Error(), "defined: -", "defined: --", 1)
+		if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+			text = fmt.Sprintf("--%s needs a value", name)
+		}
+		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", text)
 	}
+	return p, nil
+}
+
+// validate looks at what the flag package lets pass, and notes the settings that were given.
+func (p parsedFlags) validate(set *flag.FlagSet) (err error) {
 	set.Visit(func(f *flag.Flag) {
 		switch f.Name {
 		case "config", "listen", "upstream", "log-level":
-			p.given[f.Name] = f.Value.String()
+			value := f.Value.String()
+			p.given[f.Name] = value
+			if value == "" || value[0] == '-' { // another flag
+				err = fmt.Errorf("--%s needs a value, not %q", f.Name, value)
+			}
 		}
 	})
-	return p, nil
+	switch {
+	case err != nil:
+		return err
+	case set.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
+	case p.doctor && (p.check || p.printConfig):
+		return errors.New("--doctor goes alone: it checks the configuration first, as --check does")
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 )
 
@@ -94,4 +95,13 @@ func (p parsedFlags) validate(set *flag.FlagSet) (err error) {
 		return errors.New("--doctor goes alone: it checks the configuration first, as --check does")
 	}
 	return nil
+}
+
+// cannotServe is the text of an error that ended serving. How to choose another address is said if it is the address's.
+func cannotServe(err error) string {
+	var opErr *net.OpError
+	if errors.As(err, &opErr) && opErr.Op == "listen" {
+		return err.Error() + ": choose another address with --listen, or listen_addr in the file"
+	}
+	return err.Error()
 }

@@ -43,19 +43,14 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 	for _, warning := range cfg.Warnings {
 		log.logger.Warn(warning)
 	}
-	upstreamURL, err := url.Parse(cfg.Proxy.UpstreamURL)
-	if err != nil {
-		fmt.Fprintln(stderr, err) // not reached: Load has checked it
-		return exitUsage
-	}
 	var code int
 	switch {
 	case flags.printConfig || flags.check:
 		code = show(cfg, flags, stdout, stderr)
 	case flags.doctor:
-		code = examine(signals, upstreamURL, stdout)
+		code = examine(signals, cfg.Upstream, stdout)
 	default:
-		code = serve(signals, cfg, upstreamURL, log)
+		code = serve(signals, cfg, log)
 	}
 	wait := closeWait
 	if code == exitInterrupted {
@@ -100,7 +95,7 @@ func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) i
 }
 
 // serve wires the parts and serves until the first signal, then drains.
-func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, lines *lines) int {
+func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
 	logger := lines.logger
 	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
 	log.SetFlags(0)
@@ -113,7 +108,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, li
 	})
 	var s *server.Server
 	handler := proxy.New(proxy.Options{
-		Upstream:         upstreamURL,
+		Upstream:         cfg.Upstream,
 		Timeout:          time.Duration(cfg.Proxy.TimeoutSecs) * time.Second,
 		Retries:          int(cfg.Proxy.Retries),
 		MaxConnections:   int(cfg.Proxy.MaxConnections),
@@ -145,7 +140,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, li
 		select {
 		case err := <-served:
 			if err != nil {
-				logger.Error("cannot serve", "error", err.Error())
+				logger.Error("cannot serve", "error", cannotServe(err))
 				return exitFailure
 			}
 			return exitOK

@@ -18,7 +18,7 @@ var allowed = map[string][]string{
 		"internal/config", "internal/doctor", "internal/metrics", "internal/proxy", "internal/server",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp",
 	},
-	"internal/config":   {"internal/header", "github.com/pelletier/go-toml/v2", "github.com/pelletier/go-toml/v2/unstable"},
+	"internal/config":   {"internal/header", "internal/target", "github.com/pelletier/go-toml/v2", "github.com/pelletier/go-toml/v2/unstable"},
 	"internal/doctor":   {"internal/target", "internal/upstream"},
 	"internal/h2":       {"golang.org/x/net/http2", "golang.org/x/net/http2/hpack"},
 	"internal/header":   {},

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -9,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
 
 func checkListenAddr(s string) string {
@@ -31,15 +32,11 @@ func (c *Config) setUpstream(s string) string {
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return right + ", without query and fragment"
 	}
-	if n, err := strconv.ParseUint(port(u), 10, 16); err != nil || n == 0 {
+	if n, err := strconv.ParseUint(target.Port(u), 10, 16); err != nil || n == 0 {
 		return right + ", and a port from 1 to 65535"
 	}
 	c.Upstream = u
 	return ""
-}
-
-func port(u *url.URL) string {
-	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 }
 
 // isLoop reports whether the upstream is our own listener: a request would take every slot and wait for itself. Names are
@@ -49,7 +46,7 @@ func isLoop(listenAddr string, upstream *url.URL) bool {
 	listen, up := address(listenHost), address(upstream.Hostname())
 	own, _ := net.InterfaceAddrs()
 	switch {
-	case strings.TrimLeft(listenPort, "0") != strings.TrimLeft(port(upstream), "0"):
+	case strings.TrimLeft(listenPort, "0") != strings.TrimLeft(target.Port(upstream), "0"):
 		return false
 	case !up.IsValid() || !listen.IsValid():
 		return strings.EqualFold(listenHost, upstream.Hostname())

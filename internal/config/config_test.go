@@ -359,24 +359,6 @@ func TestPrecedence(t *testing.T) {
 	assert.Error(t, err, "CONFIG_PATH: cannot read the configuration file: open missing.toml: no such file or directory")
 }
 
-// The README's table has every key of [proxy] in its order, with its default.
-func TestReadme(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
-	assert.NilError(t, err)
-	text, err := defaults(t).TOML()
-	assert.NilError(t, err)
-	section, _, _ := strings.Cut(string(text), "[[headers]]")
-	var documented, real []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\| ([^|]*) \\|").FindAllStringSubmatch(string(readme), -1) {
-		documented = append(documented, m[1]+" = "+strings.Trim(m[2], "` "))
-	}
-	for _, m := range regexp.MustCompile(`(?m)^(\w+) = (.*)$`).FindAllStringSubmatch(section, -1) {
-		real = append(real, m[1]+" = "+strings.Trim(m[2], "'"))
-	}
-	assert.Assert(t, len(real) > 0)
-	assert.DeepEqual(t, documented, real)
-}
-
 // FuzzLoad: no file makes Load panic; what is refused names its line and key; what is accepted holds every limit, and
 // printed by TOML it is read back as the same configuration.
 func FuzzLoad(f *testing.F) {

@@ -142,6 +142,9 @@ func (e *examination) failed(err error) bool {
 	var failure *upstream.Error
 	if errors.As(err, &failure) {
 		what = failure.Reason
+		if e.detail == nil && e.step == "tls" {
+			e.detail = failure.Err
+		}
 	}
 	if e.detail != nil {
 		what += " (" + e.detail.Error() + ")"

@@ -5,6 +5,8 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/header"
 )
 
 // Rule adds a header, or a token to a header, of every request.
@@ -23,9 +25,13 @@ func (p *proxy) rewrite(r *http.Request) *http.Request {
 	h := r.Header
 	removeHopByHop(h)
 	delete(h, "Expect") // answered here
-	for name := range h {
+	for name, values := range h {
 		if isLocal(name) {
 			delete(h, name)
+			continue
+		}
+		for i, value := range values {
+			values[i] = textproto.TrimString(value) // net/http leaves white space where a folded line ended
 		}
 	}
 	if _, ok := h["User-Agent"]; !ok {
@@ -67,13 +73,10 @@ func removeHopByHop(h http.Header) {
 			}
 		}
 	}
-	for _, name := range hopByHop {
+	for _, name := range header.HopByHop {
 		delete(h, name)
 	}
 }
-
-var hopByHop = []string{"Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Proxy-Connection", "Te",
-	"Trailer", "Transfer-Encoding", "Upgrade"}
 
 // apply carries out one rule (contract rows 1.7 and 1.8).
 func (r Rule) apply(h http.Header) {

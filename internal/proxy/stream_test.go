@@ -341,6 +341,30 @@ func TestClientDeparture(t *testing.T) {
 	})
 }
 
+// TestDeliveredIsComplete covers section 5: a client that has the last byte may close at once, while the upstream has not ended
+// the answer yet.
+func TestDeliveredIsComplete(t *testing.T) {
+	t.Parallel()
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		io.ReadAll(r.Body)
+		w.Header().Set("Content-Length", "6")
+		io.WriteString(w, "answer")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done() // only now the answer ends
+	}, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL)
+		c := g.dial(t)
+		c.post(1, "a")
+		assert.Equal(t, body(t, c.response("POST")), "answer")
+		c.Close()
+		line := g.finished(t)
+		assert.Equal(t, line["outcome"], "complete")
+		assert.Equal(t, line["status"], 200.0)
+		assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="complete"}`), 1.0)
+		assert.Equal(t, g.metric(t, `proxy_event_streams_total{outcome="complete"}`), 0.0)
+	})
+}
+
 // TestFraming covers row 3.5: what has no body gets none, a length stays, and the connection can be used again.
 func TestFraming(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,7 @@
               ./go.mod
               ./go.sum
               ./cmd
+              ./docs
               ./internal
             ];
           };

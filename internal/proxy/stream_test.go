@@ -323,8 +323,13 @@ func TestClientDeparture(t *testing.T) {
 					line := g.finished(t)
 					assert.Equal(t, line["outcome"], "client_gone")
 					assert.Equal(t, line["level"], "INFO")
-					assert.Equal(t, line["status"], 499.0)
-					assert.Equal(t, g.metric(t, `proxy_requests_total{method="POST",status="499"}`), 1.0)
+					status := "499"
+					if streaming {
+						status = "200" // what was sent
+					}
+					assert.Equal(t, fmt.Sprint(line["status"]), status)
+					assert.Equal(t, g.metric(t, `proxy_requests_total{method="POST",status="`+status+`"}`), 1.0)
+					assert.Equal(t, g.metric(t, `proxy_request_duration_seconds_count{status="`+status+`"}`), 1.0)
 					if streaming {
 						assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="client_gone"}`), 1.0)
 					}
@@ -333,6 +338,30 @@ func TestClientDeparture(t *testing.T) {
 				})
 			}
 		}
+	})
+}
+
+// TestDeliveredIsComplete covers section 5: a client that has the last byte may close at once, while the upstream has not ended
+// the answer yet.
+func TestDeliveredIsComplete(t *testing.T) {
+	t.Parallel()
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		io.ReadAll(r.Body)
+		w.Header().Set("Content-Length", "6")
+		io.WriteString(w, "answer")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done() // only now the answer ends
+	}, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL)
+		c := g.dial(t)
+		c.post(1, "a")
+		assert.Equal(t, body(t, c.response("POST")), "answer")
+		c.Close()
+		line := g.finished(t)
+		assert.Equal(t, line["outcome"], "complete")
+		assert.Equal(t, line["status"], 200.0)
+		assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="complete"}`), 1.0)
+		assert.Equal(t, g.metric(t, `proxy_event_streams_total{outcome="complete"}`), 0.0)
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
 	appsv1 "k8s.io/api/apps/v1"
@@ -24,8 +23,8 @@ type Pod struct {
 	MaxBodyBytes, MaxBufferedBytes int64
 }
 
-// Read takes everything as it is deployed, but for timeout_secs: tests cannot wait for ten minutes.
-func Read(timeout time.Duration) (Pod, error) {
+// Read takes everything as it is deployed, but for some settings of the [proxy] section.
+func Read(settings map[string]int64) (Pod, error) {
 	root, err := binary.Root()
 	if err != nil {
 		return Pod{}, err
@@ -34,7 +33,7 @@ func Read(timeout time.Duration) (Pod, error) {
 	if err := p.readDeployment(filepath.Join(root, "k8s", "deployment.yaml")); err != nil {
 		return p, err
 	}
-	return p, p.readConfig(filepath.Join(root, "k8s", "config.toml"), timeout)
+	return p, p.readConfig(filepath.Join(root, "k8s", "config.toml"), settings)
 }
 
 func (p *Pod) readDeployment(file string) error {
@@ -57,7 +56,7 @@ func (p *Pod) readDeployment(file string) error {
 	return nil
 }
 
-func (p *Pod) readConfig(file string, timeout time.Duration) error {
+func (p *Pod) readConfig(file string, settings map[string]int64) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -66,7 +65,13 @@ func (p *Pod) readConfig(file string, timeout time.Duration) error {
 	if err := toml.Unmarshal(text, &all); err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	section, _ := all["proxy"].(map[string]any)
+	section, ok := all["proxy"].(map[string]any)
+	if !ok {
+		return fmt.Errorf("%s has no [proxy]", file)
+	}
+	for key, value := range settings {
+		section[key] = value
+	}
 	for key, value := range map[string]*int64{
 		"retries": &p.Retries, "max_connections": &p.MaxConnections,
 		"max_body_bytes": &p.MaxBodyBytes, "max_buffered_bytes": &p.MaxBufferedBytes,
@@ -77,7 +82,6 @@ func (p *Pod) readConfig(file string, timeout time.Duration) error {
 		}
 		*value = number
 	}
-	section["timeout_secs"] = int64(timeout / time.Second)
 	text, err = toml.Marshal(all)
 	p.Config = string(text)
 	return err

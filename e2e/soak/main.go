@@ -105,7 +105,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 }
 
 func soak(ctx context.Context, s settings, protocol string, length time.Duration, dir string, stdout, stderr io.Writer) error {
-	deployed, err := pod.Read(s.timeout)
+	deployed, err := pod.Read(map[string]int64{"timeout_secs": int64(s.timeout / time.Second)})
 	if err != nil {
 		return err
 	}

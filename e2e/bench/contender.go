@@ -61,8 +61,7 @@ var contenders = []contender{
 // direct is no contender: the client speaks to the stand-in itself, and delays are given as what a contender adds to it.
 var direct = contender{name: "direct"}
 
-// start runs the contender in a folder of its own and returns at once; its output, access log included, goes to files
-// there.
+// start runs the contender in a folder of its own and returns at once; its output, access log included, goes to files there.
 func (c contender) start(r *rig) (*process, error) {
 	dir, err := os.MkdirTemp(r.dir, c.name+"-")
 	if err != nil {

@@ -56,7 +56,7 @@ func (r *rig) openStreams(c *client.Client, n int) ([]*client.Stream, error) {
 	streams := make([]*client.Stream, n)
 	err := together(openers, n, func(i int) (err error) {
 		if streams[i], err = c.Open(r.ctx, stream, requestBody); err == nil {
-			_, err = streams[i].Next()
+			_, _, err = streams[i].Next()
 		}
 		return err
 	})

@@ -21,14 +21,17 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
@@ -77,8 +80,9 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	killOnSignal(dir)
-	r := &rig{dir: dir, ours: *ours, self: filepath.Join(dir, "bench"), proxyCPU: cpu, netem: *netem, size: fullSize}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	r := &rig{base: ctx, dir: dir, ours: *ours, self: filepath.Join(dir, "bench"), proxyCPU: cpu, netem: *netem, size: fullSize}
 	if *quick {
 		*rounds, r.size = 1, quickSize
 	}

@@ -8,11 +8,9 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 
@@ -27,27 +25,6 @@ type process struct {
 	cmd     *exec.Cmd
 	started time.Time
 	done    chan struct{} // closed when the first process has ended
-}
-
-// running holds the process that is being measured, for killOnSignal.
-var running struct {
-	sync.Mutex
-	process *process
-}
-
-// killOnSignal ends what is running and clears away, when this program is told to end.
-func killOnSignal(dir string) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	go func() {
-		<-signals
-		running.Lock() // for good: nothing starts any more
-		if running.process != nil {
-			running.process.kill()
-		}
-		os.RemoveAll(dir)
-		os.Exit(130)
-	}()
 }
 
 // pinRig leaves the last CPU to the contenders, and gives this process the rest: it starts itself again, since threads
@@ -84,8 +61,6 @@ func pinRig() (int, error) {
 
 // startPinned starts the command on the given CPU: a child inherits the affinity of the thread that forks it.
 func startPinned(cpu int, cmd *exec.Cmd, addr string) (*process, error) {
-	running.Lock()
-	defer running.Unlock()
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var before, one unix.CPUSet
@@ -105,7 +80,6 @@ func startPinned(cpu int, cmd *exec.Cmd, addr string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	running.process = p
 	go func() { _ = cmd.Wait(); close(p.done) }() // it is killed in the end
 	return p, nil
 }
@@ -147,15 +121,10 @@ func (p *process) explain(err error) error {
 	return err
 }
 
-func (p *process) kill() { _ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) } // it may have ended
-
 // stop kills all of it. There is nothing to wait for: its clients have left.
 func (p *process) stop() {
-	p.kill()
+	_ = syscall.Kill(-p.pid(), syscall.SIGKILL) // it may have ended
 	<-p.done
-	running.Lock()
-	running.process = nil
-	running.Unlock()
 }
 
 func (p *process) pid() int { return p.cmd.Process.Pid }

@@ -18,9 +18,10 @@ import (
 
 // rig is what every measurement needs.
 type rig struct {
-	dir      string // for files
-	ours     string // the proxy's binary
-	self     string // this program's, for the bare ReverseProxy
+	base     context.Context // ends with this program
+	dir      string          // for files
+	ours     string          // the proxy's binary
+	self     string          // this program's, for the bare ReverseProxy
 	proxyCPU int
 	netem    bool // distance is the kernel's, not a relay's
 	size     size
@@ -80,7 +81,7 @@ const patience = 3 * time.Minute
 
 // measure measures a contender in a fresh process, with a fresh stand-in: nothing is left over from the measurement before.
 func (r *rig) measure(m measure, c contender) ([]reading, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(r.base, patience)
 	defer cancel()
 	r.ctx, r.far = ctx, m.far
 	closeUpstream, err := r.newUpstream(m.far)

@@ -27,7 +27,7 @@ func testRig(t *testing.T) *rig {
 	t.Helper()
 	self, err := os.Executable()
 	assert.NilError(t, err)
-	return &rig{dir: t.TempDir(), self: self, proxyCPU: someCPU(t), size: size{
+	return &rig{base: t.Context(), dir: t.TempDir(), self: self, proxyCPU: someCPU(t), size: size{
 		opened: 5, small: 20, uploads: 2, starts: 1, far: 1, warmUpRequests: 5, warmUpStreams: 2,
 	}}
 }

@@ -77,9 +77,8 @@ type Config struct {
 	Binary string   // default: what Main has built
 }
 
-// Start runs the binary until the end of the test and waits until it is healthy. At the end it
-// must stop on SIGTERM with exit code 0, and must have printed nothing but JSON lines, none of
-// which contains a secret.
+// Start runs the binary until the end of the test and waits until it is healthy. At the end it must stop on SIGTERM with exit
+// code 0, and must have printed nothing but JSON lines, none of which contains a secret.
 func Start(t *testing.T, c Config) *Process {
 	t.Helper()
 	p, err := Launch(t.TempDir(), c)

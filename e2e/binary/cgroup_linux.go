@@ -69,16 +69,11 @@ func (g *Cgroup) Under() []string {
 	return []string{"/bin/sh", "-c", `echo $$ >"$1" && shift && exec "$@"`, "sh", filepath.Join(g.dir, "cgroup.procs")}
 }
 
-// Usage is what the kernel counts against the limit now, and Peak the most it ever was; 0 if the kernel does not say.
-func (g *Cgroup) Usage() int64 { return g.figure("memory.current", "memory.usage_in_bytes") }
-
-// Peak is the most that Usage ever was.
-func (g *Cgroup) Peak() int64 { return g.figure("memory.peak", "memory.max_usage_in_bytes") }
-
-func (g *Cgroup) figure(v2, v1 string) int64 {
-	name := v1
+// Peak is the most that the kernel has ever counted against the limit; 0 if it does not say.
+func (g *Cgroup) Peak() int64 {
+	name := "memory.max_usage_in_bytes"
 	if g.v2 {
-		name = v2
+		name = "memory.peak"
 	}
 	text, err := os.ReadFile(filepath.Join(g.dir, name))
 	if err != nil {

@@ -108,8 +108,7 @@ func (p *Process) Lines(t *testing.T) []Line {
 	return lines
 }
 
-// Finished waits for the line that is logged when a request is over, found by its
-// x-proxy-request-id.
+// Finished waits for the line that is logged when a request is over, found by its x-proxy-request-id.
 func (p *Process) Finished(t *testing.T, requestID string) Line {
 	t.Helper()
 	assert.Assert(t, requestID != "", "an answer of the proxy carries no x-proxy-request-id")
@@ -119,8 +118,7 @@ func (p *Process) Finished(t *testing.T, requestID string) Line {
 	})
 }
 
-// Only waits for the line of the only request so far, for a client that left before it learnt
-// its x-proxy-request-id.
+// Only waits for the line of the only request so far, for a client that left before it learnt its x-proxy-request-id.
 func (p *Process) Only(t *testing.T) Line {
 	t.Helper()
 	return p.Line(t, "of a finished request", func(line Line) bool { return line["outcome"] != nil })

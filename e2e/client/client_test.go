@@ -71,7 +71,7 @@ func TestParts(t *testing.T) {
 	t.Run("hold and release", func(t *testing.T) {
 		stream, err := c.Open(ctx, standin.Part{Name: "held", Events: 1, End: standin.Hold}, body)
 		assert.NilError(t, err)
-		_, err = stream.Next()
+		_, _, err = stream.Next()
 		assert.NilError(t, err)
 		ended := make(chan error, 1)
 		go func() { ended <- stream.Rest() }()
@@ -93,7 +93,7 @@ func TestParts(t *testing.T) {
 		assert.NilError(t, err)
 		defer stream.Close()
 		for range 3 {
-			_, err := stream.Next()
+			_, _, err := stream.Next()
 			assert.NilError(t, err)
 			s.Tick(7)
 		}

@@ -48,14 +48,9 @@ func NewStream(res *http.Response, p standin.Part) (*Stream, error) {
 	return &Stream{Header: res.Header, body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
 }
 
-// Next reads the next event and returns how long it was on its way. It returns io.EOF only after the proper end.
-func (s *Stream) Next() (time.Duration, error) {
-	_, delay, err := s.NextSent()
-	return delay, err
-}
-
-// NextSent is Next, and tells also when the event was sent.
-func (s *Stream) NextSent() (sent, delay time.Duration, err error) {
+// Next reads the next event and returns when it was sent, and how long it was on its way. It returns io.EOF only after the proper
+// end.
+func (s *Stream) Next() (sent, delay time.Duration, err error) {
 	event, err := s.read()
 	if err != nil {
 		return 0, 0, err
@@ -68,7 +63,7 @@ func (s *Stream) NextSent() (sent, delay time.Duration, err error) {
 			return 0, 0, fmt.Errorf("%w: %.200q after %d events", ErrWrongBytes, event, s.Events)
 		}
 		s.over = true
-		return s.NextSent()
+		return s.Next()
 	}
 	s.spare = append(s.spare[:0], event...) // grown once
 	if sent, err = standin.ParseEvent(event, s.Events, s.text, s.spare); err != nil {
@@ -100,7 +95,7 @@ func (s *Stream) read() ([]byte, error) {
 // Rest reads to the proper end.
 func (s *Stream) Rest() error {
 	for {
-		if _, err := s.Next(); err == io.EOF {
+		if _, _, err := s.Next(); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err

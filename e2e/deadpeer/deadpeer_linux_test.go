@@ -59,7 +59,7 @@ func TestDeadPeer(t *testing.T) {
 	go func() {
 		events, err := c.Open(ctx, streaming, []byte("x"))
 		if err == nil {
-			_, err = events.Next()
+			_, _, err = events.Next()
 			close(begun)
 		}
 		if err == nil {

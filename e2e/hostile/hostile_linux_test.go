@@ -59,7 +59,7 @@ func TestMemoryUnderHostility(t *testing.T) {
 		streams := make([]*client.Stream, n)
 		together(t, what, n, func(i int) (err error) {
 			if streams[i], err = c.Open(ctx, p, []byte("{}")); err == nil {
-				_, err = streams[i].Next()
+				_, _, err = streams[i].Next()
 			}
 			return err
 		})

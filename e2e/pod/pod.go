@@ -19,70 +19,53 @@ type Pod struct {
 	Env    []string
 	Config string
 
-	Retries, MaxConnections        int64
-	MaxBodyBytes, MaxBufferedBytes int64
+	Retries, MaxConnections, MaxBodyBytes, MaxBufferedBytes int64
 }
 
 // Read takes everything as it is deployed, but for some settings of the [proxy] section.
-func Read(settings map[string]int64) (Pod, error) {
+func Read(settings map[string]int64) (p Pod, err error) {
 	root, err := binary.Root()
 	if err != nil {
-		return Pod{}, err
-	}
-	var p Pod
-	if err := p.readDeployment(filepath.Join(root, "k8s", "deployment.yaml")); err != nil {
 		return p, err
 	}
-	return p, p.readConfig(filepath.Join(root, "k8s", "config.toml"), settings)
-}
-
-func (p *Pod) readDeployment(file string) error {
-	text, err := os.ReadFile(file)
+	manifest, err := os.ReadFile(filepath.Join(root, "k8s", "deployment.yaml"))
 	if err != nil {
-		return err
+		return p, err
 	}
 	var deployment appsv1.Deployment
-	if err := yaml.UnmarshalStrict(text, &deployment); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+	if err := yaml.UnmarshalStrict(manifest, &deployment); err != nil {
+		return p, fmt.Errorf("deployment.yaml: %w", err)
 	}
 	containers := deployment.Spec.Template.Spec.Containers
 	if len(containers) != 1 || containers[0].Resources.Limits.Memory().IsZero() {
-		return fmt.Errorf("%s: want one container, with a memory limit", file)
+		return p, fmt.Errorf("deployment.yaml: want one container, with a memory limit")
 	}
 	p.Memory = containers[0].Resources.Limits.Memory().Value()
 	for _, v := range containers[0].Env {
 		p.Env = append(p.Env, v.Name+"="+v.Value)
 	}
-	return nil
-}
 
-func (p *Pod) readConfig(file string, settings map[string]int64) error {
-	text, err := os.ReadFile(file)
+	file, err := os.ReadFile(filepath.Join(root, "k8s", "config.toml"))
 	if err != nil {
-		return err
+		return p, err
 	}
 	var all map[string]any
-	if err := toml.Unmarshal(text, &all); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
+	if err := toml.Unmarshal(file, &all); err != nil {
+		return p, fmt.Errorf("config.toml: %w", err)
 	}
-	section, ok := all["proxy"].(map[string]any)
-	if !ok {
-		return fmt.Errorf("%s has no [proxy]", file)
+	section, _ := all["proxy"].(map[string]any)
+	for key, value := range map[string]*int64{"retries": &p.Retries, "max_connections": &p.MaxConnections,
+		"max_body_bytes": &p.MaxBodyBytes, "max_buffered_bytes": &p.MaxBufferedBytes} {
+		number, ok := section[key].(int64)
+		if !ok {
+			return p, fmt.Errorf("config.toml: [proxy] says nothing of %s", key)
+		}
+		*value = number
 	}
 	for key, value := range settings {
 		section[key] = value
 	}
-	for key, value := range map[string]*int64{
-		"retries": &p.Retries, "max_connections": &p.MaxConnections,
-		"max_body_bytes": &p.MaxBodyBytes, "max_buffered_bytes": &p.MaxBufferedBytes,
-	} {
-		number, ok := section[key].(int64)
-		if !ok {
-			return fmt.Errorf("%s: [proxy] says nothing of %s", file, key)
-		}
-		*value = number
-	}
-	text, err = toml.Marshal(all)
+	text, err := toml.Marshal(all)
 	p.Config = string(text)
-	return err
+	return p, err
 }

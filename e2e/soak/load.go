@@ -40,13 +40,6 @@ type load struct {
 
 type counts struct{ requests, explained int }
 
-func newLoad(m mix, up *standin.Server, c *client.Client, progress io.Writer) *load {
-	l := &load{mix: m, up: up, client: c, progress: progress, body: make([]byte, m.pod.MaxBodyBytes+2*mib),
-		kinds: map[string]counts{}, statuses: map[int]int{}}
-	_, _ = rand.NewChaCha8([32]byte{}).Read(l.body) // never fails
-	return l
-}
-
 // run loads the proxy until the time is over, ctx ends, or the proxy is gone. Then it starts nothing more, and returns when
 // every request has come to its own end.
 func (l *load) run(ctx context.Context, length time.Duration, m *monitor) {
@@ -70,14 +63,13 @@ func (l *load) run(ctx context.Context, length time.Duration, m *monitor) {
 
 // streams keeps as many streams open as the settings say; they do not begin all at once.
 func (l *load) streams(ctx context.Context, running *sync.WaitGroup, length time.Duration) {
-	rise := min(30*time.Second, length/10)
 	for slot := range streams {
 		running.Go(func() {
-			pause(ctx, rise*time.Duration(slot)/time.Duration(streams))
+			pause(ctx, length/10*time.Duration(slot)/streams)
 			for n := 0; ctx.Err() == nil; n++ {
 				p := l.mix.stream(fmt.Sprintf("stream-%d-%d", slot, n))
 				if deadline, ok := ctx.Deadline(); ok { // none outlives the load by far
-					p.Events = min(p.Events, 1+int(time.Until(deadline)/p.Every))
+					p.Events = min(p.Events, 1+int(max(0, time.Until(deadline))/p.Every))
 					p.seen = min(p.seen, p.Events-1)
 				}
 				l.do(p)
@@ -174,10 +166,5 @@ func (l *load) problem(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.problems = append(l.problems, fmt.Sprintf(format, args...))
-	if len(l.problems) <= shown {
-		fmt.Fprintln(l.progress, "unexplained:", l.problems[len(l.problems)-1])
-	}
+	fmt.Fprintln(l.progress, "unexplained:", l.problems[len(l.problems)-1])
 }
-
-// shown is how many problems are told; more tell nothing new.
-const shown = 20

@@ -23,10 +23,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -48,27 +48,19 @@ func main() {
 
 // settings are the flags.
 type settings struct {
-	minutes, pace     float64
-	protocols, binary string
-	timeout           time.Duration
+	minutes, pace float64
+	timeout       time.Duration
 }
 
 func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	set := flag.NewFlagSet("soak", flag.ContinueOnError)
 	set.SetOutput(stderr)
-	set.Float64Var(&s.minutes, "minutes", 20, "how long the load lasts, in `minutes`, all protocols together")
+	set.Float64Var(&s.minutes, "minutes", 20, "how long the load lasts, in `minutes`, half of it over each protocol")
 	set.Float64Var(&s.pace, "pace", 1, "how much `faster` faults, bursts and waves follow each other")
-	set.StringVar(&s.protocols, "protocols", "h2,h1", "what the upstream speaks, one after the other: `h2, h1` or both")
 	set.DurationVar(&s.timeout, "timeout", 20*time.Second, "timeout_secs of the proxy: short enough for timeouts to happen within the run")
-	set.StringVar(&s.binary, "binary", "", "the proxy's `file`; default: built from this tree")
 	if err := set.Parse(args); err != nil {
 		return s, err
-	}
-	for protocol := range strings.SplitSeq(s.protocols, ",") {
-		if protocol != "h2" && protocol != "h1" {
-			return s, fmt.Errorf("-protocols %s: h2, h1 or h2,h1", s.protocols)
-		}
 	}
 	if set.NArg() > 0 || s.minutes <= 0 || s.pace <= 0 || s.timeout < time.Second || s.timeout%time.Second != 0 {
 		return s, errors.New("there are only flags, with numbers above 0 and a timeout of whole seconds: see -help")
@@ -76,7 +68,7 @@ func parseFlags(args []string, stderr io.Writer) (settings, error) {
 	return s, nil
 }
 
-// run soaks the proxy over each protocol in turn. It returns an error if that could not be done, or if it found anything.
+// run soaks the proxy over each protocol for half of the time. It returns an error if that could not be done, or if it found anything.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	s, err := parseFlags(args, stderr)
 	if err != nil {
@@ -87,35 +79,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if s.binary == "" {
-		s.binary = filepath.Join(dir, "anthropic-oauth-proxy")
-		if err := binary.Build(s.binary); err != nil {
-			return err
-		}
+	if err := binary.Build(filepath.Join(dir, "anthropic-oauth-proxy")); err != nil {
+		return err
 	}
-	protocols := strings.Split(s.protocols, ",")
-	length := time.Duration(s.minutes * float64(time.Minute) / float64(len(protocols)))
-	var found error
-	for _, protocol := range protocols {
-		if err := soak(ctx, s, protocol, length, dir, stdout, stderr); err != nil {
-			found = errors.Join(found, fmt.Errorf("%s: %w", protocol, err))
-		}
-	}
-	return found
+	return errors.Join(soak(ctx, s, "HTTP/2", dir, stdout, stderr), soak(ctx, s, "HTTP/1.1", dir, stdout, stderr))
 }
 
-func soak(ctx context.Context, s settings, protocol string, length time.Duration, dir string, stdout, stderr io.Writer) error {
+func soak(ctx context.Context, s settings, protocol, dir string, stdout, stderr io.Writer) error {
+	length := time.Duration(s.minutes / 2 * float64(time.Minute))
 	deployed, err := pod.Read(map[string]int64{"timeout_secs": int64(s.timeout / time.Second)})
 	if err != nil {
 		return err
 	}
-	up, err := standin.Start(standin.Options{HTTP1: protocol == "h1", Streams: 10000})
+	up, err := standin.Start(standin.Options{HTTP1: protocol == "HTTP/1.1", Streams: 10000})
 	if err != nil {
 		return err
 	}
 	defer up.Close()
 	config := binary.Config{
-		Upstream: up.URL, CAFile: up.CAFile, Text: deployed.Config, Env: deployed.Env, Flags: []string{"--log-level", "info"}, Binary: s.binary,
+		Upstream: up.URL, CAFile: up.CAFile, Text: deployed.Config, Env: deployed.Env, Flags: []string{"--log-level", "info"}, Binary: filepath.Join(dir, "anthropic-oauth-proxy"),
 	}
 	group, err := binary.NewCgroup(deployed.Memory)
 	switch {
@@ -132,7 +114,9 @@ func soak(ctx context.Context, s settings, protocol string, length time.Duration
 		return err
 	}
 	defer p.Kill()
-	l := newLoad(mix{deployed, s.timeout, s.pace}, up, client.New(p.URL), stderr)
+	l := &load{mix: mix{deployed, s.timeout, s.pace}, up: up, client: client.New(p.URL), progress: stderr,
+		body: make([]byte, deployed.MaxBodyBytes+2*mib), kinds: map[string]counts{}, statuses: map[int]int{}}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(l.body) // never fails
 	m := &monitor{proxy: p, group: group, load: l, highest: binary.Metrics{}}
 	m.first = m.sample()
 	l.run(ctx, length, m)

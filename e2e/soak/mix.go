@@ -69,7 +69,7 @@ func chance(name string) *rand.Rand {
 func (m mix) plan(name, kind string) (plan, *rand.Rand) {
 	r := chance(name)
 	return plan{
-		Part: standin.Part{Name: name}, kind: kind, method: http.MethodPost, size: between(r, 200, 20*kib), chunked: r.IntN(2) == 0,
+		Part: standin.Part{Name: name}, kind: kind, method: http.MethodPost, size: between[int64](r, 200, 20*kib), chunked: r.IntN(2) == 0,
 		habit: polite, status: http.StatusOK,
 	}, r
 }
@@ -80,15 +80,15 @@ var recipes = []struct {
 	kind  string
 	make  func(m mix, r *rand.Rand, p *plan)
 }{
-	{41, "message", func(_ mix, r *rand.Rand, p *plan) { p.Size = between(r, 200, 300*kib) }},
+	{41, "message", func(_ mix, r *rand.Rand, p *plan) { p.Size = between[int64](r, 200, 300*kib) }},
 	{10, "GET", func(_ mix, _ *rand.Rand, p *plan) { p.method, p.size, p.chunked = http.MethodGet, 0, false }},
 	{5, "HEAD", func(_ mix, _ *rand.Rand, p *plan) { p.method, p.size, p.chunked = http.MethodHead, 0, false }},
-	{10, "upload", func(_ mix, r *rand.Rand, p *plan) { p.size = between(r, 10*kib, 10*mib) }},
+	{10, "upload", func(_ mix, r *rand.Rand, p *plan) { p.size = between[int64](r, 10*kib, 10*mib) }},
 	{2, "upload of 10 MiB", func(_ mix, _ *rand.Rand, p *plan) { p.size = 10 * mib }},
 	{0.5, "largest upload", func(m mix, _ *rand.Rand, p *plan) { p.size = m.pod.MaxBodyBytes }},
-	{5, "slow answer", func(m mix, r *rand.Rand, p *plan) { p.Delay = duration(r, m.timeout/20, m.timeout/2) }},
+	{5, "slow answer", func(m mix, r *rand.Rand, p *plan) { p.Delay = between(r, m.timeout/20, m.timeout/2) }},
 	{7, "error of the upstream", func(_ mix, r *rand.Rand, p *plan) { p.Status = []int{429, 529, 500}[r.IntN(3)]; p.status = p.Status }},
-	{3, "early answer", func(_ mix, r *rand.Rand, p *plan) { p.Early, p.size = true, between(r, 10*kib, 10*mib) }},
+	{3, "early answer", func(_ mix, r *rand.Rand, p *plan) { p.Early, p.size = true, between[int64](r, 10*kib, 10*mib) }},
 	{2, "dropped request", func(_ mix, _ *rand.Rand, p *plan) { p.End, p.status, p.own = standin.Cut, 502, "upstream" }},
 	{2, "cut stream", func(_ mix, r *rand.Rand, p *plan) { shortStream(r, p); p.End, p.broken = standin.Cut, true }},
 	{1, "silent stream", func(_ mix, r *rand.Rand, p *plan) { shortStream(r, p); p.End, p.broken = standin.Hang, true }},
@@ -96,16 +96,18 @@ var recipes = []struct {
 	{0.5, "all attempts stalled", func(m mix, _ *rand.Rand, p *plan) {
 		p.End, p.status, p.own = standin.Hang, 504, fmt.Sprintf("(%d attempts)", 1+m.pod.Retries)
 	}},
-	{2, "client leaves uploading", func(_ mix, r *rand.Rand, p *plan) { p.habit, p.size = leavesUploading, between(r, 200*kib, 10*mib) }},
+	{2, "client leaves uploading", func(_ mix, r *rand.Rand, p *plan) {
+		p.habit, p.size = leavesUploading, between[int64](r, 200*kib, 10*mib)
+	}},
 	{3, "client leaves waiting", func(m mix, r *rand.Rand, p *plan) {
-		p.habit, p.Delay, p.after = leavesWaiting, m.timeout/2, duration(r, 50*time.Millisecond, m.timeout/8)
+		p.habit, p.Delay, p.after = leavesWaiting, m.timeout/2, between(r, 50*time.Millisecond, m.timeout/8)
 	}},
 	{3, "client leaves reading", func(_ mix, r *rand.Rand, p *plan) {
 		shortStream(r, p)
 		p.habit, p.seen = leavesReading, r.IntN(p.Events)
 	}},
 	{0.5, "client stalls uploading", func(_ mix, r *rand.Rand, p *plan) {
-		p.habit, p.size, p.status, p.own = stallsUploading, between(r, 200*kib, 10*mib), refused, "body"
+		p.habit, p.size, p.status, p.own = stallsUploading, between[int64](r, 200*kib, 10*mib), refused, "body"
 	}},
 	{1, "slow reader", func(m mix, _ *rand.Rand, p *plan) { // 4 MiB in a little less than timeout_secs
 		p.Events, p.Text, p.habit, p.after = 256, 16*kib, readsSlowly, m.timeout/300
@@ -140,14 +142,14 @@ func (m mix) single(name string) plan {
 // a bad end.
 func (m mix) stream(name string) plan {
 	p, r := m.plan(name, "stream")
-	length := duration(r, time.Second, 5*time.Second)
+	length := between(r, time.Second, 5*time.Second)
 	switch x := r.Float64(); {
 	case x < 0.1:
-		length = duration(r, 2*time.Minute, 5*time.Minute)
+		length = between(r, 2*time.Minute, 5*time.Minute)
 	case x < 0.6:
-		length = duration(r, 10*time.Second, time.Minute)
+		length = between(r, 10*time.Second, time.Minute)
 	}
-	p.Every, p.Text = duration(r, 50*time.Millisecond, m.timeout/5), int(between(r, 20, 2*kib))
+	p.Every, p.Text = between(r, 50*time.Millisecond, m.timeout/5), int(between[int64](r, 20, 2*kib))
 	p.Events = 1 + int(length/p.Every)
 	switch x := r.Float64(); {
 	case x < 0.02:
@@ -163,9 +165,9 @@ func (m mix) stream(name string) plan {
 // burst is one of the uploads that are too many at once. A third of the clients leaves while most wait for room.
 func (m mix) burst(name string, size int64) plan {
 	p, r := m.plan(name, "upload in a burst")
-	p.size, p.Delay = size, duration(r, m.timeout/40, m.timeout/10)
+	p.size, p.Delay = size, between(r, m.timeout/40, m.timeout/10)
 	if r.IntN(3) == 0 {
-		p.kind, p.habit, p.after = "client leaves a burst", leavesWaiting, duration(r, 50*time.Millisecond, m.timeout/20)
+		p.kind, p.habit, p.after = "client leaves a burst", leavesWaiting, between(r, 50*time.Millisecond, m.timeout/20)
 	}
 	return p
 }
@@ -176,7 +178,7 @@ func (m mix) wave(name string) plan {
 	p, r := m.plan(name, "stream in a wave")
 	p.Events, p.Text, p.Every = 9, 200, m.waveLength()/4
 	if r.IntN(10) == 0 {
-		p.kind, p.habit, p.after = "client may leave a wave", leavesWaiting, duration(r, m.waveLength()/10, m.waveLength())
+		p.kind, p.habit, p.after = "client may leave a wave", leavesWaiting, between(r, m.waveLength()/10, m.waveLength())
 	}
 	return p
 }
@@ -185,14 +187,10 @@ func (m mix) wave(name string) plan {
 func (m mix) waveLength() time.Duration { return m.timeout / 4 }
 
 func shortStream(r *rand.Rand, p *plan) {
-	p.Events, p.Every, p.Text = 5+r.IntN(20), duration(r, 10*time.Millisecond, 200*time.Millisecond), 200
+	p.Events, p.Every, p.Text = 5+r.IntN(20), between(r, 10*time.Millisecond, 200*time.Millisecond), 200
 }
 
-// between and duration choose so that every order of magnitude is as likely.
-func between(r *rand.Rand, low, high int64) int64 {
-	return int64(float64(low) * math.Pow(float64(high)/float64(low), r.Float64()))
-}
-
-func duration(r *rand.Rand, low, high time.Duration) time.Duration {
-	return time.Duration(between(r, int64(low), int64(high)))
+// between chooses so that every order of magnitude is as likely.
+func between[T int64 | time.Duration](r *rand.Rand, low, high T) T {
+	return T(float64(low) * math.Pow(float64(high)/float64(low), r.Float64()))
 }

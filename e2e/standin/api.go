@@ -93,8 +93,7 @@ func tokens(body []byte) int { return 1 + len(body)/4 }
 // Models are the ids that GET /v1/models lists, in this order.
 var Models = []string{"claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-4-5"}
 
-// models lists them in pages, as the parameters limit and after_id say: a query that was lost on
-// the way shows.
+// models lists them in pages, as the parameters limit and after_id say: a query that was lost on the way shows.
 func (s *Server) models(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	limit, ids := 20, Models

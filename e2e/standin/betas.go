@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// knownFlags are the beta flags that are accepted: those that the official SDKs name for the
-// endpoints served here, and those that Claude Code 2.1 sends. A client that is refused for a new
-// flag which the API accepts belongs on this list.
+// knownFlags are the beta flags that are accepted: those that the official SDKs name for the endpoints served here, and those
+// that Claude Code 2.1 sends. A client that is refused for a new flag which the API accepts belongs on this list.
 var knownFlags = strings.Fields(`
 	oauth-2025-04-20 claude-code-20250219
 

@@ -47,14 +47,6 @@ func (s *Server) wake() {
 	s.changed = make(chan struct{})
 }
 
-// Attempts returns how many attempts at the Part of that name have arrived, and how many are not over yet.
-func (s *Server) Attempts(name string) (arrived, running int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	a := s.attempts[name]
-	return a.arrived, a.running
-}
-
 // Await waits until the attempts at the Part of that name are as they should be.
 func (s *Server) Await(ctx context.Context, name string, good func(arrived, running int) bool) error {
 	for {

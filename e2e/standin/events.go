@@ -83,8 +83,7 @@ func emptyMessage(model string, inputTokens int) map[string]any {
 	}
 }
 
-// events are the same answer as a stream: the ping comes right after the first block's start, as
-// at the original.
+// events are the same answer as a stream: the ping comes right after the first block's start, as at the original.
 func events(model string, content []Block, inputTokens int) []map[string]any {
 	all := []map[string]any{{"type": "message_start", "message": emptyMessage(model, inputTokens)}}
 	outputTokens := 0

@@ -19,7 +19,7 @@ const PartPath = "/play"
 
 // Part is what the stand-in is to do. The zero Part reads the body and answers with what arrived.
 type Part struct {
-	Name   string        // see Server.Attempts
+	Name   string        // see Server.Await
 	Stalls int           // so many attempts of that name are never answered
 	Early  bool          // the answer does not wait for the body
 	Rate   int64         // the body is read at so many bytes a second, all such bodies together

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// A Scene is how the stand-in answers one request to /v1/messages that passed every check. The
-// zero Scene is a short greeting.
+// A Scene is how the stand-in answers one request to /v1/messages that passed every check. The zero Scene is a short greeting.
 //
 // Error, Hang and Cut take effect after After events: with After = 0 that is before the response
 // headers, and with After > 0 in the middle of a stream.
@@ -24,16 +23,14 @@ type Scene struct {
 	Delay time.Duration
 }
 
-// Play sets the scenes for the next requests, one each. When they are used up, the zero Scene
-// is played.
+// Play sets the scenes for the next requests, one each. When they are used up, the zero Scene is played.
 func (s *Server) Play(scenes ...Scene) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.scenes = append(s.scenes, scenes...)
 }
 
-// SceneHeader names a request header that chooses a scene from outside the process, as in
-// curl -H 'x-standin: overloaded'.
+// SceneHeader names a request header that chooses a scene from outside the process, as in curl -H 'x-standin: overloaded'.
 const SceneHeader = "X-Standin"
 
 func namedScenes() map[string]Scene {

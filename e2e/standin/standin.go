@@ -1,6 +1,5 @@
-// Package standin is a stand-in for the Anthropic API, for tests and for trying the proxy
-// without internet or an account. It is a server on loopback, and it is as strict as the
-// original where strictness is what a proxy can break:
+// Package standin is a stand-in for the Anthropic API, for tests and for trying the proxy without internet or an account. It is a
+// server on loopback, and it is as strict as the original where strictness is what a proxy can break:
 //
 //   - an OAuth token without the beta flag oauth-2025-04-20 is refused with 401 (auth.go);
 //   - a beta flag that nobody knows, or that comes twice, is refused with 400, and so is the
@@ -10,9 +9,8 @@
 // Its answers have the original's shape too: events and pings (events.go), errors (errors.go),
 // request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.
 //
-// Beside the API, a Part (part.go, play.go) does what the request itself asks for: it is for load, and for
-// tests to which the API's rules mean nothing. control.go is what a test can do meanwhile. Every certificate
-// comes from an Authority (authority.go).
+// Beside the API, a Part (part.go, play.go) does what the request itself asks for: it is for load, and for tests to which the
+// API's rules mean nothing. control.go is what a test can do meanwhile. Every certificate comes from an Authority (authority.go).
 //
 // The wording of errors is the original's wherever it is public knowledge.
 package standin

@@ -52,7 +52,7 @@ func stream(ctx context.Context, proxy string, out io.Writer) error {
 		return err
 	}
 	defer events.Close()
-	if _, err := events.Next(); err != nil {
+	if _, _, err := events.Next(); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "the first event is here")

@@ -4,11 +4,9 @@ package main
 
 import (
 	"embed"
-	"io"
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strings"
 	"text/template"
@@ -21,8 +19,6 @@ type contender struct {
 	config string
 	// command starts it in the foreground, with its configuration at the given path.
 	command func(r *rig, p place, config string) *exec.Cmd
-	// health says that GET /health tells when it is ready; for the others a connection must do.
-	health bool
 }
 
 // place is what a configuration has to name.
@@ -31,7 +27,6 @@ type place struct {
 	Addr     string // to listen at
 	Upstream string // the stand-in's address
 	CA       string // file with the certificate to trust
-	User     string // who runs this
 	Far      bool   // the stand-in is at a distance
 }
 
@@ -39,7 +34,7 @@ type place struct {
 var configs embed.FS
 
 var contenders = []contender{
-	{name: "ours", config: "ours.toml", health: true, command: func(r *rig, p place, config string) *exec.Cmd {
+	{name: "ours", config: "ours.toml", command: func(r *rig, p place, config string) *exec.Cmd {
 		cmd := exec.Command(r.ours, "--config", config)
 		cmd.Env = []string{"SSL_CERT_FILE=" + p.CA}
 		return cmd
@@ -61,7 +56,10 @@ var contenders = []contender{
 // direct is no contender: the client speaks to the stand-in itself, and delays are given as what a contender adds to it.
 var direct = contender{name: "direct"}
 
-// start runs the contender in a folder of its own and returns at once; its output, access log included, goes to files there.
+// output is the file with all that a contender prints.
+const output = "output"
+
+// start runs the contender in a folder of its own and returns at once; its output and its access log go to files there.
 func (c contender) start(r *rig) (*process, error) {
 	dir, err := os.MkdirTemp(r.dir, c.name+"-")
 	if err != nil {
@@ -71,11 +69,7 @@ func (c contender) start(r *rig) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	me, err := user.Current()
-	if err != nil {
-		return nil, err
-	}
-	p := place{Dir: dir, Addr: addr, Upstream: r.upstream, CA: r.standin.CAFile, User: me.Username, Far: r.far > 0}
+	p := place{Dir: dir, Addr: addr, Upstream: r.upstream, CA: r.standin.CAFile, Far: r.far > 0}
 	config := ""
 	if c.config != "" {
 		config = filepath.Join(dir, c.config)
@@ -89,14 +83,12 @@ func (c contender) start(r *rig) (*process, error) {
 	}
 	cmd := c.command(r, p, config)
 	cmd.Dir = dir
-	for name, stream := range map[string]*io.Writer{"stdout": &cmd.Stdout, "stderr": &cmd.Stderr} {
-		file, err := os.Create(filepath.Join(dir, name))
-		if err != nil {
-			return nil, err
-		}
-		defer file.Close()
-		*stream = file
+	output, err := os.Create(filepath.Join(dir, output))
+	if err != nil {
+		return nil, err
 	}
+	defer output.Close()
+	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")) // and nothing else: GOGC and its like stay here
 	return startPinned(r.proxyCPU, cmd, addr)
 }
@@ -108,10 +100,8 @@ func render(name string, p place) (string, error) {
 		return "", err
 	}
 	var text strings.Builder
-	if err := t.Execute(&text, p); err != nil {
-		return "", err
-	}
-	return text.String(), nil
+	err = t.Execute(&text, p)
+	return text.String(), err
 }
 
 // freeAddr returns an address that nobody listens at.

@@ -10,9 +10,6 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// distances are the round trips between proxy and stand-in: to the next city, and across an ocean.
-var distances = []time.Duration{20 * time.Millisecond, 80 * time.Millisecond}
-
 // measureDistance measures what a person at a distance from the API waits for. Bytes are late, but the path is as broad as the
 // machine: what takes longer than the round trips it needs is held up by a window.
 func measureDistance(r *rig, c *client.Client, _ *process) (readings []reading, err error) {

@@ -20,8 +20,6 @@ import (
 const (
 	eventRate = 4000 // a second, on all streams together
 	settle    = 1500 * time.Millisecond
-	// maxStreams is what the contenders' configurations have room for.
-	maxStreams = 4000
 )
 
 // eventsMeasure measures CPU and delay of the events on n streams. Their rate is the same whatever n is, so that the
@@ -49,7 +47,7 @@ func eventsMeasure(n int) measure {
 		}
 		return readings, nil
 	}
-	return measure{name: "events", run: run, withDirect: delays}
+	return measure{name: fmt.Sprintf("events-%d", n), run: run, withDirect: delays}
 }
 
 // watchEvents lets events flow, and returns the delays of those that were sent in the window, and the CPU that the process

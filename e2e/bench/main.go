@@ -29,9 +29,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
@@ -50,8 +50,7 @@ func main() {
 func run() error {
 	rounds := flag.Int("rounds", 5, "how often each contender is measured")
 	only := flag.String("only", "", "contenders, separated by commas (default all: "+strings.Join(names(contenders), ",")+")")
-	which := flag.String("measure", "", "measures, separated by commas (default all: "+strings.Join(names(measures([]int{1})), ",")+")")
-	streams := flag.String("streams", "10,100,1000,4000", "numbers of streams at which events are measured")
+	which := flag.String("measure", "", "measures, separated by commas (default all: "+strings.Join(names(measures), ",")+")")
 	quick := flag.Bool("quick", false, "one round of short measurements, to see that all of it works")
 	ours := flag.String("ours", "", "the proxy's binary (default: built from this tree)")
 	netem := flag.Bool("netem", false, "make distance with the kernel's netem, in a network namespace (root)")
@@ -67,11 +66,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	counts, err := parseCounts(*streams)
-	if err != nil {
-		return err
-	}
-	wanted, err := choose("measure", *which, measures(counts))
+	wanted, err := choose("measure", *which, measures)
 	if err != nil {
 		return err
 	}
@@ -109,21 +104,15 @@ func run() error {
 	return err
 }
 
-// measures are all there are; events are one for each number of streams.
-func measures(counts []int) []measure {
-	all := []measure{
-		{name: "open", run: measureOpen},
-		{name: "small", run: measureSmall},
-		{name: "uploads", run: measureUploads},
-		{name: "ready", start: measureReady},
-	}
-	for _, far := range distances {
-		all = append(all, measure{name: "distance", run: measureDistance, withDirect: true, far: far})
-	}
-	for _, n := range counts {
-		all = append(all, eventsMeasure(n))
-	}
-	return all
+// measures are all there are.
+var measures = []measure{
+	eventsMeasure(10), eventsMeasure(100), eventsMeasure(1000), eventsMeasure(4000), // the contenders' configurations have room for no more
+	{name: "open", run: measureOpen},
+	{name: "small", run: measureSmall},
+	{name: "uploads", run: measureUploads},
+	{name: "ready", run: measureReady},
+	{name: "distance", run: measureDistance, withDirect: true, far: 20 * time.Millisecond}, // to the next city
+	{name: "distance", run: measureDistance, withDirect: true, far: 80 * time.Millisecond}, // across an ocean
 }
 
 // measureAll goes round by round, and begins each round with another contender, so that no order favours one.
@@ -149,18 +138,6 @@ func (r *rig) measureAll(rounds int, measures []measure, contenders []contender)
 		}
 	}
 	return samples, nil
-}
-
-func parseCounts(list string) ([]int, error) {
-	var counts []int
-	for text := range strings.SplitSeq(list, ",") {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxStreams {
-			return nil, fmt.Errorf("-streams: %q is not a number from 1 to %d", text, maxStreams)
-		}
-		counts = append(counts, n)
-	}
-	return counts, nil
 }
 
 // names are what can be chosen from.

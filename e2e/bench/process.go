@@ -24,6 +24,7 @@ type process struct {
 	addr    string
 	cmd     *exec.Cmd
 	started time.Time
+	took    time.Duration // until it was ready
 	done    chan struct{} // closed when the first process has ended
 }
 
@@ -84,41 +85,30 @@ func startPinned(cpu int, cmd *exec.Cmd, addr string) (*process, error) {
 	return p, nil
 }
 
-// ready waits until the contender takes requests, and returns how long that took. It asks without a pause: nothing else
+// ready waits until the contender takes requests, and notes how long that took. It asks without a pause: nothing else
 // needs the rig's CPU meanwhile.
-func (p *process) ready(c contender) (time.Duration, error) {
+func (p *process) ready() error {
 	for {
-		var err error
-		if c.health {
-			_, err = binary.Get("http://" + p.addr + "/health")
-		} else {
-			var conn net.Conn
-			if conn, err = net.Dial("tcp", p.addr); err == nil {
-				conn.Close()
-			}
-		}
-		took := time.Since(p.started)
+		conn, err := net.Dial("tcp", p.addr)
+		p.took = time.Since(p.started)
 		if err == nil {
-			return took, nil
+			return conn.Close()
 		}
 		select {
 		case <-p.done:
-			return 0, p.explain(errors.New("it ended instead of listening"))
+			return p.explain(errors.New("it ended instead of listening"))
 		default:
 		}
-		if took > binary.Patience {
-			return 0, p.explain(err)
+		if p.took > binary.Patience {
+			return p.explain(err)
 		}
 	}
 }
 
 // explain adds what the process printed last.
 func (p *process) explain(err error) error {
-	for _, name := range []string{"stdout", "stderr"} {
-		text, _ := os.ReadFile(filepath.Join(p.cmd.Dir, name))
-		err = fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
-	}
-	return err
+	text, _ := os.ReadFile(filepath.Join(p.cmd.Dir, output))
+	return fmt.Errorf("%w\n%s", err, text[max(0, len(text)-2000):])
 }
 
 // stop kills all of it. There is nothing to wait for: its clients have left.

@@ -39,19 +39,18 @@ type size struct {
 	silence        time.Duration // before the memory of silent streams is read
 	small          int           // small requests, sixteen at a time
 	uploads        int           // at a time
-	starts         int
-	far            int // requests of each kind, at a distance
+	far            int           // requests of each kind, at a distance
 	warmUpRequests int
 	warmUpStreams  int
 }
 
 var (
 	fullSize = size{
-		window: 4 * time.Second, opened: 1000, silence: 3 * time.Second, small: 10000, uploads: 64, starts: 10, far: 5,
+		window: 4 * time.Second, opened: 1000, silence: 3 * time.Second, small: 10000, uploads: 64, far: 5,
 		warmUpRequests: 1000, warmUpStreams: 200,
 	}
 	quickSize = size{
-		window: time.Second, opened: 100, silence: time.Second, small: 1000, uploads: 16, starts: 2, far: 1,
+		window: time.Second, opened: 100, silence: time.Second, small: 1000, uploads: 16, far: 1,
 		warmUpRequests: 100, warmUpStreams: 20,
 	}
 )
@@ -71,7 +70,6 @@ type reading struct {
 type measure struct {
 	name       string
 	run        func(r *rig, c *client.Client, p *process) ([]reading, error) // without a proxy, p is nil
-	start      func(r *rig, c contender) ([]reading, error)                  // in place of run: starts the contender itself
 	withDirect bool
 	far        time.Duration // the round trip between proxy and stand-in
 }
@@ -90,9 +88,6 @@ func (r *rig) measure(m measure, c contender) ([]reading, error) {
 	}
 	defer closeUpstream()
 	runtime.GC()
-	if m.start != nil {
-		return m.start(r, c)
-	}
 	if c.name == direct.name {
 		to := client.New("https://" + r.upstream)
 		to.Flags += "," + standin.OAuthFlag
@@ -105,7 +100,7 @@ func (r *rig) measure(m measure, c contender) ([]reading, error) {
 		return nil, err
 	}
 	defer p.stop()
-	if _, err := p.ready(c); err != nil {
+	if err := p.ready(); err != nil {
 		return nil, err
 	}
 	to := client.New("http://" + p.addr)

@@ -131,12 +131,6 @@ func median(values []float64) float64 { return quantile(values, 0.5) }
 
 // format keeps three digits.
 func format(v float64) string {
-	switch digits := math.Abs(v); {
-	case digits < 10:
-		return fmt.Sprintf("%.2f", v)
-	case digits < 100:
-		return fmt.Sprintf("%.1f", v)
-	default:
-		return fmt.Sprintf("%.0f", v)
-	}
+	whole := max(0, int(math.Log10(max(1, math.Abs(v)))))
+	return fmt.Sprintf("%.*f", max(0, 2-whole), v)
 }

@@ -47,7 +47,7 @@ Without a proxy: delay 200 µs.
 }
 
 func TestRender(t *testing.T) {
-	p := place{Dir: "/the-folder", Addr: "127.0.0.1:1234", Upstream: "127.0.0.1:5678", CA: "/the-ca", User: "me"}
+	p := place{Dir: "/the-folder", Addr: "127.0.0.1:1234", Upstream: "127.0.0.1:5678", CA: "/the-ca"}
 	for _, c := range contenders {
 		if c.config == "" {
 			continue
@@ -66,11 +66,7 @@ func TestRender(t *testing.T) {
 func TestFlags(t *testing.T) {
 	_, err := choose("only", "ours,apache", contenders)
 	assert.ErrorContains(t, err, `no "apache", only ours,nginx,haproxy,caddy,ReverseProxy`)
-	chosen, err := choose("measure", "distance", measures(nil))
+	chosen, err := choose("measure", "distance", measures)
 	assert.NilError(t, err)
-	assert.Equal(t, len(chosen), len(distances))
-	for _, list := range []string{"0", "4001", "ten", ""} {
-		_, err := parseCounts(list)
-		assert.Check(t, err != nil, list)
-	}
+	assert.Equal(t, len(chosen), 2)
 }

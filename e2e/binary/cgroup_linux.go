@@ -10,9 +10,6 @@ import (
 	"time"
 )
 
-// ErrNoCgroup means that this machine, or this user, cannot hold a process to a memory limit.
-var ErrNoCgroup = errors.New("no memory cgroup can be made here; that needs Linux and root")
-
 // Cgroup is a memory cgroup, in either version, with a limit and without swap.
 type Cgroup struct {
 	dir   string
@@ -22,7 +19,7 @@ type Cgroup struct {
 
 const cgroups = "/sys/fs/cgroup"
 
-// NewCgroup makes a cgroup of this process' own name.
+// NewCgroup makes a cgroup of this process' own name. That needs root.
 func NewCgroup(limit int64) (*Cgroup, error) {
 	g := &Cgroup{limit: limit}
 	parent := filepath.Join(cgroups, "memory")
@@ -30,16 +27,17 @@ func NewCgroup(limit int64) (*Cgroup, error) {
 		g.v2, parent = true, cgroups
 		// Below the root, children have the memory controller only if it is asked for; systemd has done so.
 		if err := os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNoCgroup, err)
+			return nil, fmt.Errorf("no memory cgroup can be made here: %w", err)
 		}
 	}
 	g.dir = filepath.Join(parent, fmt.Sprintf("anthropic-oauth-proxy-%d", os.Getpid()))
-	if err := os.Mkdir(g.dir, 0o755); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNoCgroup, err)
+	err := os.Mkdir(g.dir, 0o755)
+	if err == nil {
+		err = g.configure()
 	}
-	if err := g.configure(); err != nil {
+	if err != nil {
 		g.Remove()
-		return nil, fmt.Errorf("%w: %w", ErrNoCgroup, err)
+		return nil, fmt.Errorf("no memory cgroup can be made here: %w", err)
 	}
 	return g, nil
 }
@@ -100,13 +98,7 @@ func (g *Cgroup) Kills() int64 {
 	return -1
 }
 
-func (g *Cgroup) String() string {
-	version := 1
-	if g.v2 {
-		version = 2
-	}
-	return fmt.Sprintf("%d MiB (cgroup v%d, no swap)", g.limit>>20, version)
-}
+func (g *Cgroup) String() string { return fmt.Sprintf("%d MiB", g.limit>>20) }
 
 // Remove deletes the cgroup; the kernel lets go of a process a little after its end.
 func (g *Cgroup) Remove() {

@@ -30,7 +30,7 @@ func TestSoak(t *testing.T) {
 	}
 	assert.Check(t, is.Equal(strings.Count(report.String(), "Nothing is unexplained, and nothing has grown.\n"), 2))
 	if os.Getenv("CI") == "true" {
-		assert.Check(t, is.Equal(strings.Count(report.String(), "(cgroup v"), 2), "there was no memory limit")
+		assert.Check(t, !strings.Contains(report.String(), "no memory limit"))
 	}
 }
 

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -28,18 +29,16 @@ func main() {
 }
 
 func run(args []string) error {
-	commands := map[string]func(context.Context, string) error{
-		"stream":  func(ctx context.Context, url string) error { return stream(ctx, url, os.Stdout) },
-		"release": release,
-		"refused": refused,
-	}
+	commands := map[string]func(context.Context, string) error{"release": release, "refused": refused, "stream": streamHere}
 	if len(args) != 2 || commands[args[0]] == nil {
-		return fmt.Errorf("usage: probe stream|release|refused URL")
+		return errors.New("usage: probe stream|release|refused URL")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	return commands[args[0]](ctx, args[1])
 }
+
+func streamHere(ctx context.Context, proxy string) error { return stream(ctx, proxy, os.Stdout) }
 
 // stream sees the first event while the upstream still holds back the last: only a proxy that passes events on at once, and
 // that lets a stream live through whatever happens in between, gets to the end.

@@ -29,15 +29,11 @@ const (
 
 // A dev is a device as the Tailscale API lists it.
 type dev struct {
-	Addresses          []string `json:"addresses"`
-	ID                 string   `json:"id"`
-	NodeID             string   `json:"nodeId"`
-	Name               string   `json:"name"`
-	Hostname           string   `json:"hostname"`
-	Tags               []string `json:"tags"`
-	ConnectedToControl bool     `json:"connectedToControl"`
-	LastSeen           string   `json:"lastSeen"`
-	IsExternal         bool     `json:"isExternal"`
+	Addresses  []string `json:"addresses"`
+	NodeID     string   `json:"nodeId"`
+	Name       string   `json:"name"`
+	Tags       []string `json:"tags"`
+	IsExternal bool     `json:"isExternal"`
 }
 
 // A fault is an answer of the API other than the usual one.
@@ -86,10 +82,10 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, oldServer: &server{}, newServer: &server{}, cluster: newCluster()}
 	w.devices = []dev{
-		{Addresses: []string{"fd7a:115c:a1e0::2", oldIP}, ID: "1001", NodeID: oldID, Name: bare + suffix, Hostname: bare, Tags: []string{"tag:proxy"}, ConnectedToControl: true},
-		{Addresses: []string{newIP}, ID: "1002", NodeID: newID, Name: bare + "-1" + suffix, Hostname: bare, Tags: []string{"tag:k8s"}, ConnectedToControl: true},
-		{Addresses: []string{"127.0.0.9"}, ID: "1003", NodeID: "nLAPTOPCNTRL", Name: "laptop" + suffix, Hostname: "laptop", ConnectedToControl: true},
-		{Addresses: []string{"127.0.0.10"}, ID: "1004", NodeID: "nSHAREDCNTRL", Name: bare + ".elsewhere.ts.net", Hostname: bare, IsExternal: true},
+		{Addresses: []string{"fd7a:115c:a1e0::2", oldIP}, NodeID: oldID, Name: bare + suffix, Tags: []string{"tag:proxy"}},
+		{Addresses: []string{newIP}, NodeID: newID, Name: bare + "-1" + suffix, Tags: []string{"tag:k8s"}},
+		{Addresses: []string{"127.0.0.9"}, NodeID: "nLAPTOPCNTRL", Name: "laptop" + suffix},
+		{Addresses: []string{"127.0.0.10"}, NodeID: "nSHAREDCNTRL", Name: bare + ".elsewhere.ts.net", IsExternal: true},
 	}
 	w.oldServer.does(oldProxy)
 	w.newServer.does(newProxy)

@@ -14,7 +14,7 @@ import (
 
 // kubectl runs kubectl, so that the cluster, the account and its rights are the operator's own.
 func (m *migration) kubectl(ctx context.Context, args ...string) ([]byte, error) {
-	const limit = 30 * time.Second // with a cluster that is away, kubectl itself tries for minutes
+	const limit = 15 * time.Second // with a cluster that is away, kubectl itself tries for minutes
 	if m.kubeContext != "" {
 		args = append([]string{"--context=" + m.kubeContext}, args...)
 	}

@@ -26,6 +26,7 @@ import (
 const (
 	bareName   = "anthropic-oauth-proxy"     // what clients call, and what moves
 	parkedName = "anthropic-oauth-proxy-old" // what the sidecar's device is called after the swap
+	newName    = "anthropic-oauth-proxy-new" // what the operator's device is called after a rollback
 	namespace  = "anthropic-oauth-proxy"
 	oldObject  = "anthropic-oauth-proxy" // Deployment and Service with the sidecar
 	newObject  = "oauth-proxy"           // Deployment and Service in k8s/

@@ -45,7 +45,7 @@ func (m *migration) examine(ctx context.Context, w *world) bool {
 func (r *report) oldDevice(ctx context.Context) {
 	switch r.stage() {
 	case between:
-		r.fail("%s: status says what to do", between)
+		r.fail("%s: run rollback, at once", between)
 		return
 	case after:
 		r.note("%s already", after)

@@ -40,7 +40,7 @@ func (m *migration) status(ctx context.Context) error {
 func (w *world) next() string {
 	switch stage := w.stage(); {
 	case stage == between:
-		return "swap goes on, rollback goes back: at once, clients find nothing until then"
+		return "rollback, at once: clients find nothing until then"
 	case stage == after && w.old == nil && (w.cluster == nil || w.cluster.find("deployment/"+oldObject) == nil):
 		return "nothing, the migration is over"
 	case stage == after:

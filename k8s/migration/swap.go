@@ -18,12 +18,6 @@ func (m *migration) swap(ctx context.Context) error {
 	case w.stage() == after:
 		m.say("nothing to do: %s", after)
 		return nil
-	case w.stage() == between:
-		// Every second counts: the only question is whether the new path works.
-		m.say("%s: finishing the swap", between)
-		if _, err := m.answers(ctx, w.now.address()); err != nil {
-			return refuse("the operator's device does not answer (%v): run rollback instead, at once", err)
-		}
 	case !m.examine(ctx, w):
 		return refuse("not swapped: set the lines marked FAIL right, then run swap again")
 	}
@@ -53,7 +47,7 @@ func (m *migration) rollback(ctx context.Context) error {
 		return refuse("%v is not the sidecar's device: it leads to %s", w.old, who)
 	}
 	// That the name answers now is no condition: that it does not may be the very reason for going back.
-	return m.exchange(ctx, w.old, w.holder, w.free(), false)
+	return m.exchange(ctx, w.old, w.holder, newName, false)
 }
 
 // exchange gives the bare name to one device and, if the other has it, parks that one first; then it watches the name. Whatever

@@ -158,13 +158,3 @@ func (m *migration) look(ctx context.Context) (*world, error) {
 	}
 	return m.tailnet(ctx, c)
 }
-
-// free is the first name that an operator's device would get while the bare one is taken.
-func (w *world) free() string {
-	for i := 1; ; i++ {
-		name := fmt.Sprintf("%s-%d", bareName, i)
-		if !slices.ContainsFunc(w.devices, func(d device) bool { return d.short() == name }) {
-			return name
-		}
-	}
-}

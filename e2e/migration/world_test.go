@@ -214,11 +214,8 @@ func (w *world) rename(id, name string) {
 // sync orders what a test does to the world while nothing runs before and after what the servers see of it: the command in
 // between is another process, which the race detector cannot look through.
 func (w *world) sync() {
-	for _, mu := range []*sync.Mutex{&w.mu, &w.cluster.mu} {
-		mu.Lock()
-		//lint:ignore SA2001 the order is all that is wanted
-		mu.Unlock()
-	}
+	w.writes()
+	w.cluster.changed()
 }
 
 // swapped is a world after the swap.

@@ -3,9 +3,7 @@ package migration
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -43,15 +41,6 @@ func TestWrongInput(t *testing.T) {
 	}
 }
 
-func TestKubectlIsMissing(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	cmd := w.prepare("swap")
-	cmd.Env = append(cmd.Env, "PATH="+t.TempDir())
-	out, _ := cmd.CombinedOutput()
-	result{cmd.ProcessState.ExitCode(), string(out)}.says(t, 1, `"kubectl": executable file not found`)
-}
-
 func TestContextIsUsed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -59,21 +48,6 @@ func TestContextIsUsed(t *testing.T) {
 	for _, c := range w.cluster.calls {
 		assert.Equal(t, c.Args[0], "--context=talos")
 	}
-}
-
-// Only a token that is on no command line stays out of `ps`.
-func TestTokenIsNotOnTheCommandLine(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	list, release := w.held("list")
-	r := w.start("status")
-	r.reached(list)
-	line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(r.cmd.Process.Pid), "cmdline"))
-	assert.NilError(t, err)
-	assert.Assert(t, len(line) > 0 && !strings.Contains(string(line), "SECRET1"), "%q", line)
-	release()
-	r.wait().says(t, 0)
-	w.untouched()
 }
 
 const page = "../../docs/migration.md"

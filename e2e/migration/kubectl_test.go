@@ -18,6 +18,7 @@ type call struct{ Args, Env []string }
 type answer struct {
 	Out, Err string
 	Code     int
+	Never    bool // there is none
 }
 
 // fakeKubectl hands its arguments to the test and repeats the answer.
@@ -119,9 +120,13 @@ func (c *cluster) serve(rw http.ResponseWriter, r *http.Request) {
 		panic(err)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.calls = append(c.calls, in)
-	_ = json.NewEncoder(rw).Encode(c.kubectl(in.Args))
+	a := c.kubectl(in.Args)
+	c.mu.Unlock()
+	if a.Never {
+		<-r.Context().Done()
+	}
+	_ = json.NewEncoder(rw).Encode(a)
 }
 
 // kubectl knows the few forms that the command uses, and refuses any other.

@@ -84,7 +84,7 @@ func TestStatusWithoutTheCluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.cluster.fails[""] = answer{Code: 1, Err: "E1127 memcache.go: couldn't get current server API group list\nUnable to connect to the server: dial tcp: i/o timeout\n"}
-	w.run("status").says(t, 0, "the sidecar's device carries the name", "cluster UNREACHABLE: kubectl get", ": exit status 1: Unable to connect to the server", "next: preflight, then swap")
+	w.run("status").says(t, 0, "the sidecar's device carries the name", "cluster UNREACHABLE: kubectl get", "--output=json: Unable to connect to the server: dial tcp: i/o timeout\n", "next: preflight, then swap")
 	w.swapped()
 	w.run("status").says(t, 0, "the operator's device carries the name", "next: cleanup; until then rollback undoes everything")
 	w.newServer.dies()
@@ -96,5 +96,7 @@ func TestStatusWithoutTheCluster(t *testing.T) {
 	w.rename(oldID, "elsewhere")
 	w.run("status").says(t, 0, "next: nothing, the migration is over")
 	w.run("swap").says(t, 1, "Unable to connect to the server")
+	w.cluster.fails[""] = answer{Never: true}
+	w.run("status").says(t, 0, "cluster UNREACHABLE: ", "no answer within 15s")
 	w.untouched()
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -27,11 +28,14 @@ func (m *migration) kubectl(ctx context.Context, args ...string) ([]byte, error)
 	if err == nil {
 		return out, nil
 	}
-	if ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
 	lines := strings.Split(strings.TrimSpace(stderr.String()), "\n")
-	return nil, fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, lines[len(lines)-1])
+	switch last := lines[len(lines)-1]; {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case last != "":
+		err = errors.New(last)
+	}
+	return nil, fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
 }
 
 type condition struct{ Type, Status string }

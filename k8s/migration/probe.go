@@ -20,7 +20,6 @@ type prober struct {
 
 	mu           sync.Mutex
 	want         []string  // the addresses that the name should lead to
-	since        time.Time // for probes begun after this
 	streak       int       // of good answers, up to now
 	wrong        error     // what the last probe had that was not good
 	sent, missed int
@@ -61,19 +60,17 @@ func (p *prober) record(begin time.Time, address string, err error) {
 			err = fmt.Errorf("the name leads to %s", address)
 		}
 	}
-	switch {
-	case begin.Before(p.since):
-	case err != nil:
+	if err != nil {
 		p.streak, p.wrong = 0, err
-	default:
+	} else {
 		p.streak++
 	}
 }
 
-// await waits until enough answers in a row came from the device, all asked for from now on.
+// await waits until from now on enough answers in a row came from the device.
 func (p *prober) await(ctx context.Context, d *device, limit time.Duration) error {
 	p.mu.Lock()
-	p.want, p.since, p.streak, p.wrong = d.Addresses, time.Now(), 0, errors.New("no probe has ended yet")
+	p.want, p.streak, p.wrong = d.Addresses, 0, errors.New("no probe has ended yet")
 	p.mu.Unlock()
 	for deadline := time.Now().Add(limit); ; time.Sleep(probeEvery / 4) {
 		p.mu.Lock()

@@ -19,9 +19,9 @@ type prober struct {
 	stop func()
 
 	mu           sync.Mutex
-	want         []string  // the addresses that the name should lead to
-	streak       int       // of good answers, up to now
-	wrong        error     // what the last probe had that was not good
+	want         []string // the addresses that the name should lead to
+	streak       int      // of good answers, up to now
+	wrong        error    // what the last probe had that was not good
 	sent, missed int
 	answered     time.Time     // when the last answered probe began
 	silence      time.Duration // the longest time between two answers, at most

@@ -11,6 +11,8 @@ import (
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
+	w.rename("nLAPTOPCNTRL", bare+"-test") // another one that answers as the new proxy
+	w.devices[2].Addresses = []string{newIP}
 	w.cluster.fails[""] = answer{Code: 1, Err: "Unable to connect to the server: dial tcp: i/o timeout"}
 	w.run("rollback", "--dry-run").says(t, 0, "would rename "+bare+" ("+newID, "to "+bare+"-new", "would rename "+bare+"-old ("+oldID)
 	w.untouched()
@@ -75,7 +77,7 @@ func TestStatus(t *testing.T) {
 	w.cluster.ids = nil
 	w.cluster.notReady()
 	w.oldServer.dies()
-	w.run("status").says(t, 0, "DOES NOT ANSWER", "ready: false", "next: preflight, then the new manifests")
+	w.run("status").says(t, 0, "DOES NOT ANSWER", "ready: false", "next: preflight, then swap")
 	w.untouched()
 }
 

@@ -45,8 +45,6 @@ func (w *world) next() string {
 		return "nothing, the migration is over"
 	case stage == after:
 		return "cleanup; until then rollback undoes everything"
-	case w.now == nil:
-		return "preflight, then the new manifests"
 	}
 	return "preflight, then swap"
 }

@@ -117,8 +117,8 @@ func (w *world) stage() string {
 }
 
 // tailnet looks at the names and says who is who. The operator wrote its device's id down in the cluster; without a cluster,
-// its device is the one that answers as the new proxy does. The sidecar's is the one with the bare name, or else the one that
-// swap parked.
+// it is the one that has the bare name and answers as the new proxy does, or not at all while the sidecar's is parked. The
+// sidecar's is the other one with the bare name, or else the one that swap parked.
 func (m *migration) tailnet(ctx context.Context, c *cluster) (*world, error) {
 	devices, err := m.devices(ctx)
 	if err != nil {
@@ -133,17 +133,14 @@ func (m *migration) tailnet(ctx context.Context, c *cluster) (*world, error) {
 		case parkedName:
 			w.old = d
 		}
-		switch {
-		case c != nil && slices.Contains(c.operator, d.NodeID):
+		if c != nil && slices.Contains(c.operator, d.NodeID) {
 			w.now = d
-		case c == nil && d.related():
-			if who, _ := m.answers(ctx, d.address()); who == newProxy {
-				w.now = d
-			}
 		}
 	}
-	if c == nil && w.now == nil && w.old != nil {
-		w.now = w.holder // it does not answer, and it is not the parked one
+	if c == nil && w.holder != nil {
+		if who, err := m.answers(ctx, w.holder.address()); who == newProxy || err != nil && w.old != nil {
+			w.now = w.holder
+		}
 	}
 	if w.holder != nil && w.holder != w.now {
 		w.old = w.holder

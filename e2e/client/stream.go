@@ -16,7 +16,6 @@ import (
 
 // Stream is one stream of a Part, as its client sees it.
 type Stream struct {
-	Header http.Header
 	Events int // read so far
 
 	body  io.ReadCloser
@@ -45,7 +44,7 @@ func NewStream(res *http.Response, p standin.Part) (*Stream, error) {
 		res.Body.Close()
 		return nil, fmt.Errorf("%w: no stream, but %q", ErrWrongBytes, got)
 	}
-	return &Stream{Header: res.Header, body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
+	return &Stream{body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
 }
 
 // Next reads the next event and returns when it was sent, and how long it was on its way. It returns io.EOF only after the proper

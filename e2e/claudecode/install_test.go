@@ -26,7 +26,7 @@ func install(t *testing.T) string {
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Skip("skipped: there is no npm on the PATH to fetch Claude Code with")
+		unavailable(t, "there is no npm on the PATH to fetch Claude Code with")
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -35,7 +35,7 @@ func install(t *testing.T) string {
 		"@anthropic-ai/claude-code@"+version)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Skipf("skipped: npm cannot fetch Claude Code %s: %v\n%s", version, err, out)
+		unavailable(t, "npm cannot fetch Claude Code %s: %v\n%s", version, err, out)
 	}
 	// npm picks the packages for this platform; for Linux it may be one too many, of which only
 	// one finds its C library.
@@ -47,8 +47,17 @@ func install(t *testing.T) string {
 			return program
 		}
 	}
-	t.Skipf("skipped: Claude Code %s has no program that runs on %s/%s (tried %v)", version, runtime.GOOS, runtime.GOARCH, programs)
+	unavailable(t, "Claude Code %s has no program that runs on %s/%s (tried %v)", version, runtime.GOOS, runtime.GOARCH, programs)
 	return ""
+}
+
+// unavailable skips the test, but not in CI.
+func unavailable(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf("skipped: "+format, args...)
 }
 
 // run asks Claude Code one question in an empty folder, with an environment that holds nothing

@@ -154,7 +154,7 @@ func TestBodyTooLarge(t *testing.T) {
 		client := w.client(t)
 		_, err := client.Messages.New(patient(t), ask(strings.Repeat("x", 2000)))
 		refused := apiError(t, err)
-		assert.Equal(t, refused.StatusCode, 400)
+		assert.Equal(t, refused.StatusCode, 413)
 		ours(t, w, refused, "1000 bytes")
 		assert.Equal(t, len(w.api.Requests()), 0, "requests that reached the API")
 

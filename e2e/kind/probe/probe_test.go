@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"testing"
 	"time"
 
@@ -39,6 +40,8 @@ func TestStreamOutlivesTheStop(t *testing.T) {
 
 	stopped := make(chan int, 1)
 	go func() { stopped <- proxy.Stop(t) }()
+	proxy.State(t, "draining")
+	assert.NilError(t, proxy.Signal(syscall.SIGTERM)) // as the kubelet does when the container runtime was restarted
 	assert.NilError(t, release(ctx, upstream.URL))
 	assert.Assert(t, lines.Scan())
 	assert.Equal(t, lines.Text(), "the last event is here")

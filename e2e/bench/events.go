@@ -54,7 +54,7 @@ func eventsMeasure(n int) measure {
 // used in it.
 func (r *rig) watchEvents(streams []*client.Stream, p *process) (delays []float64, used time.Duration, err error) {
 	readers := readAll(streams)
-	defer readers.close()
+	defer closeStreams(streams)
 	pacer, err := pace(r.standin, eventRate)
 	if err != nil {
 		return nil, 0, err
@@ -83,7 +83,7 @@ func (r *rig) watchEvents(streams []*client.Stream, p *process) (delays []float6
 	return delays, used, nil
 }
 
-// readers read all streams' events until close.
+// readers read all streams' events until they are closed.
 type readers struct {
 	streams  []*client.Stream
 	mu       sync.Mutex
@@ -112,8 +112,6 @@ func readAll(streams []*client.Stream) *readers {
 	}
 	return r
 }
-
-func (r *readers) close() { closeStreams(r.streams) }
 
 // allArrived waits until every event that was sent has been received.
 func (r *readers) allArrived(s *standin.Server) error {
@@ -158,7 +156,7 @@ func pace(s *standin.Server, rate int) (io.Closer, error) {
 					return // closed
 				}
 			}
-			s.Tick(next) // if that stream's last event has not been sent yet, the rate falls, and the measurement sees it
+			s.Tick(next) // if the stream cannot keep up, the rate falls, and the measurement sees it
 		}
 	}()
 	return timer, nil

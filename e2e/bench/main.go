@@ -22,6 +22,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -115,7 +116,8 @@ var measures = []measure{
 	{name: "distance", run: measureDistance, withDirect: true, far: 80 * time.Millisecond}, // across an ocean
 }
 
-// measureAll goes round by round, and begins each round with another contender, so that no order favours one.
+// measureAll goes round by round, and begins each round with another contender, so that no order favours one. A measurement that
+// fails leaves a gap in the table.
 func (r *rig) measureAll(rounds int, measures []measure, contenders []contender) (samples []sample, err error) {
 	for _, m := range measures {
 		for round := range rounds {
@@ -126,9 +128,12 @@ func (r *rig) measureAll(rounds int, measures []measure, contenders []contender)
 			for i := range order {
 				c := order[(i+round)%len(order)]
 				fmt.Fprintf(os.Stderr, "%s, round %d of %d: %s\n", m.name, round+1, rounds, c.name)
-				readings, err := r.measure(m, c)
-				if err != nil {
-					return samples, fmt.Errorf("%s of %s: %w", m.name, c.name, err)
+				readings, failed := r.measure(m, c)
+				if failed != nil {
+					err = errors.Join(err, fmt.Errorf("%s of %s: %w", m.name, c.name, failed))
+				}
+				if r.base.Err() != nil {
+					return samples, err
 				}
 				for _, one := range readings {
 					fmt.Fprintf(os.Stderr, "  %s: %s %s\n", one.name, format(one.value), one.unit)
@@ -137,7 +142,7 @@ func (r *rig) measureAll(rounds int, measures []measure, contenders []contender)
 			}
 		}
 	}
-	return samples, nil
+	return samples, err
 }
 
 // names are what can be chosen from.

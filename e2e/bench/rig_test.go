@@ -81,7 +81,7 @@ func TestEvents(t *testing.T) {
 			return nil, err
 		}
 		readers := readAll(streams)
-		defer readers.close()
+		defer closeStreams(streams)
 		pacer, err := pace(r.standin, 1000)
 		if err != nil {
 			return nil, err

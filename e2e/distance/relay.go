@@ -23,8 +23,6 @@ type Relay struct {
 // underWay is how many pieces of a connection can be under way in one direction, each of up to a read's size.
 const underWay = 1 << 14
 
-const readSize = 64 << 10
-
 // NewRelay listens on loopback for connections to the target, until Close.
 func NewRelay(target string, roundTrip time.Duration) (*Relay, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +88,7 @@ func (r *Relay) carry(from, to *net.TCPConn, connected time.Time) {
 		}
 	}()
 	defer close(pieces)
-	buf := make([]byte, readSize)
+	buf := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buf)
 		due := time.Now()

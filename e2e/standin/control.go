@@ -85,7 +85,7 @@ func (s *Server) held() <-chan struct{} {
 	return s.released
 }
 
-// Tick asks the nth of the paced streams for an event. If the stream has not sent its last one yet, nothing happens.
+// Tick asks the nth of the paced streams for an event. If the stream is far behind, nothing happens.
 func (s *Server) Tick(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -115,7 +115,7 @@ func (s *Server) playStream(w http.ResponseWriter, r *http.Request, p Part) {
 }
 
 func (s *Server) playPaced(ctx context.Context, send func() bool) {
-	st := &sending{tick: make(chan struct{}, 1)}
+	st := &sending{tick: make(chan struct{}, 64)}
 	s.mu.Lock()
 	s.streams = append(s.streams, st)
 	s.mu.Unlock()

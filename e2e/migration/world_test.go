@@ -213,7 +213,7 @@ func (w *world) name(id string) string {
 func (w *world) sync() {
 	for _, mu := range []*sync.Mutex{&w.mu, &w.cluster.mu} {
 		mu.Lock()
-		//lint:ignore SA2001 the order is all that is wanted
+		//nolint:staticcheck // the order is all that is wanted
 		mu.Unlock()
 	}
 }

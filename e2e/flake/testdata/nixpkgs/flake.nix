@@ -41,82 +41,87 @@
 
       tool = name: package name [ name ];
 
-      pkgsFor = system: {
-        inherit lib;
-        stdenv.hostPlatform = {
-          inherit system;
-          isLinux = builtins.match ".*-linux" system != null;
-        };
-
-        go = package "go" [
-          "go"
-          "gofmt"
-        ];
-        prometheus.cli = tool "promtool";
-        bashInteractive = package "bash-interactive" [ "bash" ]; # what nix develop starts
-      }
-      // builtins.listToAttrs (
-        map
-          (name: {
-            inherit name;
-            value = tool name;
-          })
-          [
-            "cosign"
-            "crane"
-            "curl"
-            "git"
-            "golangci-lint"
-            "gopls"
-            "jq"
-            "just"
-            "kind"
-            "ko"
-            "kubectl"
-            "kustomize"
-            "nixfmt"
-            "runc"
-            "shellcheck"
-          ]
-      )
-      // {
-        buildGoModule = import ./go-module.nix { inherit host lib run; };
-
-        mkShell =
-          {
-            packages,
-            env ? { },
-          }:
-          run "shell" (env // {
-            inherit packages;
-            outputs = [ "out" ]; # nix develop asks for it by this variable
-            stdenv = run "stdenv" { } ''
-              mkdir "$out"
-              printf 'for package in $packages; do PATH=$package/bin:$PATH; done\n' > "$out/setup"
-            '';
-          }) ''echo "a shell is entered, not built" > "$out"'';
-
-        runCommand = run;
-
-        writeShellApplication =
-          {
-            name,
-            runtimeInputs,
-            text,
-          }:
-          run name { inherit runtimeInputs text; } ''
-            mkdir -p "$out/bin"
-            {
-              printf '#!%s\nset -euo pipefail\n' "${host.shell}"
-              for input in $runtimeInputs; do printf 'PATH=%s/bin:$PATH\n' "$input"; done
-              printf '%s\n' "$text"
-            } > "$out/bin/${name}"
-            chmod +x "$out/bin/${name}"
-          ''
-          // {
-            meta.mainProgram = name;
+      pkgsFor =
+        system:
+        {
+          inherit lib;
+          stdenv.hostPlatform = {
+            inherit system;
+            isLinux = builtins.match ".*-linux" system != null;
           };
-      };
+
+          go = package "go" [
+            "go"
+            "gofmt"
+          ];
+          prometheus.cli = tool "promtool";
+          bashInteractive = package "bash-interactive" [ "bash" ]; # what nix develop starts
+        }
+        // builtins.listToAttrs (
+          map
+            (name: {
+              inherit name;
+              value = tool name;
+            })
+            [
+              "cosign"
+              "crane"
+              "curl"
+              "git"
+              "golangci-lint"
+              "gopls"
+              "jq"
+              "just"
+              "kind"
+              "ko"
+              "kubectl"
+              "kustomize"
+              "nixfmt"
+              "runc"
+              "shellcheck"
+            ]
+        )
+        // {
+          buildGoModule = import ./go-module.nix { inherit host lib run; };
+
+          mkShell =
+            {
+              packages,
+              env ? { },
+            }:
+            run "shell" (
+              env
+              // {
+                inherit packages;
+                outputs = [ "out" ]; # nix develop asks for it by this variable
+                stdenv = run "stdenv" { } ''
+                  mkdir "$out"
+                  printf 'for package in $packages; do PATH=$package/bin:$PATH; done\n' > "$out/setup"
+                '';
+              }
+            ) ''echo "a shell is entered, not built" > "$out"'';
+
+          runCommand = run;
+
+          writeShellApplication =
+            {
+              name,
+              runtimeInputs,
+              text,
+            }:
+            run name { inherit runtimeInputs text; } ''
+              mkdir -p "$out/bin"
+              {
+                printf '#!%s\nset -euo pipefail\n' "${host.shell}"
+                for input in $runtimeInputs; do printf 'PATH=%s/bin:$PATH\n' "$input"; done
+                printf '%s\n' "$text"
+              } > "$out/bin/${name}"
+              chmod +x "$out/bin/${name}"
+            ''
+            // {
+              meta.mainProgram = name;
+            };
+        };
     in
     {
       inherit lib;

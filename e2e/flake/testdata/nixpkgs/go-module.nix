@@ -36,11 +36,14 @@ let
       '';
       goModules =
         run "${pname}-${version}-go-modules-${builtins.substring 0 8 (builtins.hashFile "sha256" goSum)}"
-          (go // {
-            inherit src;
-            outputHash = vendorHash;
-            outputHashMode = "recursive";
-          })
+          (
+            go
+            // {
+              inherit src;
+              outputHash = vendorHash;
+              outputHashMode = "recursive";
+            }
+          )
           ''
             ${unpack}
             go mod vendor

@@ -88,19 +88,11 @@ func install(t *testing.T) *nixEnv {
 // hostFacts tells the stand-in for nixpkgs what it may use of this machine. The modules are downloaded here, not by a builder.
 func hostFacts(t *testing.T, system string) string {
 	t.Helper()
-	goCommand := func(args ...string) string {
-		cmd := exec.Command("go", args...)
-		cmd.Dir = repository
-		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-		output, err := cmd.CombinedOutput()
-		assert.NilError(t, err, "go %s: %s", strings.Join(args, " "), output)
-		return strings.TrimSpace(string(output))
-	}
-	goCommand("mod", "download")
+	goCommand(t, "mod", "download")
 	shell, err := exec.LookPath("bash")
 	assert.NilError(t, err)
 	return fmt.Sprintf("{ system = %q; shell = %q; path = %q; goCache = %q; goModCache = %q; }\n",
-		system, shell, os.Getenv("PATH"), goCommand("env", "GOCACHE"), goCommand("env", "GOMODCACHE"))
+		system, shell, os.Getenv("PATH"), goCommand(t, "env", "GOCACHE"), goCommand(t, "env", "GOMODCACHE"))
 }
 
 // copyRepository takes what git tracks or would track, with the changes that are not committed yet.

@@ -12,6 +12,4 @@
 //	render_test.go    rendering k8s/ and decoding it strictly
 //	pod_test.go       a pod's stand-in: bundle, runc, cgroup
 //	netns_test.go     a network namespace with nothing but loopback
-//
-// Each check is a function that returns an error, so that badinput_test.go can show that it goes red and says what to do.
 package delivery

@@ -25,21 +25,22 @@
           // attrs
         );
 
+      # Each command is the machine's own, or does nothing if `absent` says so.
       package =
-        name: commands:
+        name: commands: absent:
         run name { } (
           ''
             mkdir -p "$out/bin"
           ''
           + builtins.concatStringsSep "\n" (
             map (command: ''
-              printf '#!%s\nexec %s "$@"\n' "${host.shell}" "$(command -v ${command} || echo false)" > "$out/bin/${command}"
+              printf '#!%s\nexec %s "$@"\n' "${host.shell}" "$(command -v ${command} || echo ${absent})" > "$out/bin/${command}"
               chmod +x "$out/bin/${command}"
             '') commands
           )
         );
 
-      tool = name: package name [ name ];
+      tool = name: package name [ name ] "false";
 
       pkgsFor =
         system:
@@ -50,12 +51,14 @@
             isLinux = builtins.match ".*-linux" system != null;
           };
 
-          go = package "go" [
-            "go"
-            "gofmt"
-          ];
+          go = package "go" [ "go" "gofmt" ] "false";
+          nodejs = package "nodejs" [ "node" "npm" ] "false";
+          iproute2 = package "iproute2" [ "ip" "ss" ] "false";
           prometheus.cli = tool "promtool";
-          bashInteractive = package "bash-interactive" [ "bash" ]; # what nix develop starts
+          bashInteractive = package "bash-interactive" [ "bash" ] "false"; # what nix develop starts
+          # No other registry has them.
+          kustomize = package "kustomize" [ "kustomize" ] "true";
+          nixfmt = package "nixfmt" [ "nixfmt" ] "true";
         }
         // builtins.listToAttrs (
           map
@@ -64,21 +67,28 @@
               value = tool name;
             })
             [
+              "actionlint"
+              "caddy"
               "cosign"
               "crane"
               "curl"
+              "gh"
               "git"
               "golangci-lint"
               "gopls"
+              "haproxy"
+              "iptables"
               "jq"
               "just"
               "kind"
               "ko"
               "kubectl"
-              "kustomize"
-              "nixfmt"
+              "nginx"
               "runc"
               "shellcheck"
+              "shfmt"
+              "treefmt"
+              "zizmor"
             ]
         )
         // {
@@ -101,7 +111,18 @@
               }
             ) ''echo "a shell is entered, not built" > "$out"'';
 
-          runCommand = run;
+          # Besides the tools that are named there is only what every Linux has; Go's caches save compiling its library anew.
+          runCommand =
+            name:
+            { nativeBuildInputs }:
+            run name {
+              PATH = builtins.concatStringsSep ":" (
+                map (tool: "${tool}/bin") nativeBuildInputs ++ [ "/usr/bin:/bin" ]
+              );
+              GOCACHE = host.goCache;
+              GOLANGCI_LINT_CACHE = host.goCache + "-lint";
+              GOPROXY = "off";
+            };
 
           writeShellApplication =
             {
@@ -129,7 +150,6 @@
         "x86_64-linux"
         "aarch64-linux"
         "aarch64-darwin"
-        "x86_64-darwin"
       ] pkgsFor;
     };
 }

@@ -43,20 +43,12 @@ rec {
 
   licenses.mit.spdxId = "MIT";
 
+  fileContents = file: builtins.head (builtins.match "(.*[^\n])\n*" (builtins.readFile file));
+
   fileset = {
     unions =
       sets: path: type:
       builtins.any (set: asPredicate set path type) sets;
-
-    fileFilter =
-      predicate: folder: path: type:
-      under (toString folder) path
-      && type == "regular"
-      && predicate {
-        name = baseNameOf path;
-        inherit type;
-        hasExt = ext: builtins.match ".*[.]${ext}" path != null;
-      };
 
     toSource =
       { root, fileset }:

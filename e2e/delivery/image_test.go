@@ -129,7 +129,7 @@ func TestSameSourceSameDigest(t *testing.T) {
 	write(filepath.Join(parent, "go.work"), "go 1.26.0\n\ngodebug http2client=0\n\nuse \"./a/much deeper/folder\"\n")
 	run := koRun{dir: dir, repo: "another/image", env: []string{
 		"PATH=" + patchedGo(t) + ":" + os.Getenv("PATH"),
-		"HOME=" + t.TempDir(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=true", "SOURCE_DATE_EPOCH=1", "USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
+		"HOME=" + t.TempDir(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=true", "GOAMD64=v3", "SOURCE_DATE_EPOCH=1", "USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
 	}}
 	run.env = append(run.env, "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE")) // HOME moved them
 	_, second, err := run.resolve()

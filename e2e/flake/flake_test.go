@@ -76,6 +76,14 @@ func TestFlake(t *testing.T) {
 		assert.Assert(t, cmp.Contains(version, "GOTOOLCHAIN=local"))
 	})
 
+	t.Run("nix fmt formats", func(t *testing.T) {
+		nix.edit(t, "cmd/anthropic-oauth-proxy/main.go", `\npackage main\n`, "\npackage  main\n")
+		nix.succeeds(t, nix.stub("fmt")...)
+		formatted, err := os.ReadFile(filepath.Join(nix.source, "cmd", "anthropic-oauth-proxy", "main.go"))
+		assert.NilError(t, err)
+		assert.Assert(t, cmp.Contains(string(formatted), "\npackage main\n"))
+	})
+
 	t.Run("broken", func(t *testing.T) { broken(t, nix) })
 }
 

@@ -56,7 +56,7 @@
           iproute2 = package "iproute2" [ "ip" "ss" ] "false";
           prometheus.cli = tool "promtool";
           bashInteractive = package "bash-interactive" [ "bash" ] "false"; # what nix develop starts
-          # No other registry has them.
+          # Debian has neither.
           kustomize = package "kustomize" [ "kustomize" ] "true";
           nixfmt = package "nixfmt" [ "nixfmt" ] "true";
         }

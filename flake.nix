@@ -41,6 +41,7 @@
               ./go.mod
               ./go.sum
               ./cmd
+              ./docs
               ./internal
             ];
           };

@@ -26,7 +26,7 @@ e2e:
 
 # Measure what the proxy costs beside nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
 bench *flags:
-    go run -C bench . {{ flags }}
+    go run -C e2e ./bench {{ flags }}
 
 # Run a mixed load with faults for some minutes under the Deployment's memory limit, and report (Linux, root).
 soak minutes="20" *flags:

@@ -18,15 +18,14 @@ var allowed = map[string][]string{
 		"internal/config", "internal/doctor", "internal/metrics", "internal/proxy", "internal/server",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/promhttp",
 	},
-	"internal/config":   {"github.com/pelletier/go-toml/v2", "github.com/pelletier/go-toml/v2/unstable"},
+	"internal/config":   {"internal/header", "internal/target", "github.com/pelletier/go-toml/v2", "github.com/pelletier/go-toml/v2/unstable"},
 	"internal/doctor":   {"internal/target", "internal/upstream"},
-	"internal/h2":       {"golang.org/x/net/http2", "golang.org/x/net/http2/hpack"},
+	"internal/header":   {},
 	"internal/metrics":  {"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors"},
-	"internal/proxy":    {"internal/metrics", "internal/target", "internal/upstream", "golang.org/x/sync/semaphore", "golang.org/x/sys/unix"},
-	"internal/server":   {"internal/socket", "internal/target"},
-	"internal/socket":   {},
+	"internal/proxy":    {"internal/header", "internal/metrics", "internal/target", "internal/upstream", "golang.org/x/sync/semaphore", "golang.org/x/sys/unix"},
+	"internal/server":   {"internal/target"},
 	"internal/target":   {},
-	"internal/upstream": {"internal/h2", "internal/socket", "golang.org/x/sys/unix"},
+	"internal/upstream": {"golang.org/x/sys/unix"},
 }
 
 // Imports point one way: cmd knows all; proxy knows upstream's errors and metrics; server knows nothing of proxying.

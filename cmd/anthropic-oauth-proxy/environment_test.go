@@ -1,15 +1,9 @@
 package main
 
 import (
-	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"io"
-	"math/big"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,35 +11,23 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 )
 
 // nowhere is a host that only a forward proxy can find: looked up, a label of 64 letters fails without a question to
-// any name server.
-var nowhere = strings.Repeat("x", 64) + ".example"
+// any name server. httptest's certificate is for it, and for 127.0.0.1.
+var nowhere = strings.Repeat("x", 64) + ".example.com"
 
-// newTLSUpstream starts an upstream with a certificate for nowhere and for 127.0.0.1, signed by itself. It returns its
-// address, and the file to trust.
+// newTLSUpstream starts an upstream and returns its address and the file to trust.
 func newTLSUpstream(t *testing.T) (addr, certFile string) {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	assert.NilError(t, err)
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		DNSNames: []string{"*.example", nowhere}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	assert.NilError(t, err)
-	certFile = filepath.Join(t.TempDir(), "ca.pem")
-	assert.NilError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(echo))
-	upstream.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	upstream.Config.ErrorLog = nil
+	upstream.Config.ErrorLog = log.New(io.Discard, "", 0)
 	upstream.StartTLS()
 	t.Cleanup(upstream.Close)
+	certFile = filepath.Join(t.TempDir(), "ca.pem")
+	assert.NilError(t, os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: upstream.Certificate().Raw}), 0o600))
 	return upstream.Listener.Addr().String(), certFile
 }
 
@@ -53,39 +35,23 @@ func newTLSUpstream(t *testing.T) (addr, certFile string) {
 func newForwardProxy(t *testing.T, addr string) (url string, asked chan string) {
 	t.Helper()
 	asked = make(chan string, 100)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	t.Cleanup(func() { listener.Close() })
-	tunnel := func(conn net.Conn) {
-		defer conn.Close()
-		in := bufio.NewReader(conn)
-		req, err := http.ReadRequest(in)
-		if err != nil {
-			return
-		}
-		asked <- req.Method + " " + req.RequestURI
+	forward := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Method + " " + r.RequestURI
 		upstream, err := net.Dial("tcp", addr)
-		if err != nil {
-			return
-		}
+		assert.Check(t, err)
 		defer upstream.Close()
+		conn, in, err := http.NewResponseController(w).Hijack()
+		assert.Check(t, err)
+		defer conn.Close()
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 		go func() {
 			io.Copy(upstream, in)
 			upstream.Close()
 		}()
 		io.Copy(conn, upstream)
-	}
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go tunnel(conn)
-		}
-	}()
-	return "http://" + listener.Addr().String(), asked
+	}))
+	t.Cleanup(forward.Close)
+	return forward.URL, asked
 }
 
 // Contract section 7: SSL_CERT_FILE works as in any Go program; without it, an unknown certificate is a 502 that says so.

@@ -6,20 +6,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"os"
+	"net"
 	"strings"
-	"syscall"
 )
 
-// The exit codes of contract section 6, but those of a second signal.
+// The exit codes of contract section 6.
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
+	exitOK          = 0
+	exitFailure     = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as of a process that SIGINT ended
 )
-
-// exitSignal is the exit code of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM.
-func exitSignal(sig os.Signal) int { return 128 + int(sig.(syscall.Signal)) }
 
 // parsedFlags are the command line.
 type parsedFlags struct {
@@ -32,6 +29,12 @@ const usage = `Usage: anthropic-oauth-proxy [flags]
 Forwards Anthropic API requests and adds the beta flag that OAuth tokens need.
 Without a file it listens on 127.0.0.1:8080 and forwards to https://api.anthropic.com.
 
+`
+
+const afterFlags = `
+Ctrl-C (or SIGTERM, SIGHUP) drains: it takes no more connections and lets running answers end; a second Ctrl-C ends at once.
+Exit codes: 0 after a drain, 1 cannot start or serve, 2 wrong flags or configuration, 130 after a second Ctrl-C.
+HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as in any Go program.
 `
 
 // parseFlags reads the command line; --help prints the usage to stdout.
@@ -54,20 +57,51 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 		out.Reset()
 		out.WriteString(usage)
 		set.PrintDefaults()
+		out.WriteString(afterFlags)
 		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --")) // as the documents write them
 		return parsedFlags{help: true}, nil
 	}
-	if err == nil && set.NArg() > 0 {
-		err = fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
+	if err == nil {
+		err = p.validate(set)
 	}
 	if err != nil {
-		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", strings.Replace(err.Error(), "defined: -", "defined: --", 1))
+		text := strings.Replace(err.Error(), "defined: -", "defined: --", 1)
+		if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+			text = fmt.Sprintf("--%s needs a value", name)
+		}
+		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", text)
 	}
+	return p, nil
+}
+
+// validate looks at what the flag package lets pass, and notes the settings that were given.
+func (p parsedFlags) validate(set *flag.FlagSet) (err error) {
 	set.Visit(func(f *flag.Flag) {
 		switch f.Name {
 		case "config", "listen", "upstream", "log-level":
-			p.given[f.Name] = f.Value.String()
+			value := f.Value.String()
+			p.given[f.Name] = value
+			if value == "" || value[0] == '-' { // another flag
+				err = fmt.Errorf("--%s needs a value, not %q", f.Name, value)
+			}
 		}
 	})
-	return p, nil
+	switch {
+	case err != nil:
+		return err
+	case set.NArg() > 0:
+		return fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
+	case p.doctor && (p.check || p.printConfig):
+		return errors.New("--doctor goes alone: it checks the configuration first, as --check does")
+	}
+	return nil
+}
+
+// cannotServe is the text of an error that ended serving. How to choose another address is said if it is the address's.
+func cannotServe(err error) string {
+	var opErr *net.OpError
+	if errors.As(err, &opErr) && opErr.Op == "listen" {
+		return err.Error() + ": choose another address with --listen, or listen_addr in the file"
+	}
+	return err.Error()
 }

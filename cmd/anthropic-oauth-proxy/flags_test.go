@@ -10,14 +10,16 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 7: --help goes to standard output, names every flag and every variable, and is no error.
+// Contract section 7: --help goes to standard output, names every flag, every variable, the signals and the exit codes, and
+// is no error.
 func TestHelp(t *testing.T) {
 	for _, flag := range []string{"--help", "-h"} {
 		o := call(t, nil, flag)
 		assert.Equal(t, o.code, 0)
 		assert.Equal(t, o.stderr, "")
-		for _, want := range []string{"Usage: anthropic-oauth-proxy", "-config", "-listen", "-upstream", "-log-level", "-check",
-			"-print-config", "-version", "CONFIG_PATH", "LOG_LEVEL", "127.0.0.1:8080", "https://api.anthropic.com", "./anthropic-oauth-proxy.toml"} {
+		for _, want := range []string{"Usage: anthropic-oauth-proxy", "--config", "--listen", "--upstream", "--log-level", "--check", "--doctor",
+			"--print-config", "--version", "CONFIG_PATH", "LOG_LEVEL", "HTTPS_PROXY", "127.0.0.1:8080", "https://api.anthropic.com",
+			"./anthropic-oauth-proxy.toml", "Ctrl-C", "SIGTERM", "SIGHUP", "Exit codes: 0 ", " 1 ", " 2 ", " 130 "} {
 			assert.Check(t, strings.Contains(o.stdout, want), "%s is not in the help text:\n%s", want, o.stdout)
 		}
 	}
@@ -34,39 +36,41 @@ func TestVersion(t *testing.T) {
 // Contract section 6 and 7: exit code 2 for wrong flags, with a line that says what is wrong.
 func TestWrongFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, tt := range []struct {
-		args []string
-		want []string
-	}{
-		{[]string{"--listn", "127.0.0.1:1"}, []string{"listn", "--help"}},
-		{[]string{"--listen"}, []string{"listen", "--help"}},
-		{[]string{"serve"}, []string{`"serve"`, "--help"}},
-		{[]string{"--check", "--", "--listen"}, []string{`"--listen"`, "--help"}},
-		{[]string{"--check=maybe"}, []string{"check", "maybe"}},
-		{[]string{"--listen", "8080"}, []string{`--listen: must be "host:port"`, `"8080"`}},
-		{[]string{"--listen", ""}, []string{`--listen: must be "host:port"`}},
-		{[]string{"--upstream", "api.anthropic.com"}, []string{"--upstream: must be an http or https URL"}},
-		{[]string{"--upstream", ""}, []string{"--upstream: must be an http or https URL"}},
-		{[]string{"--log-level", "loud"}, []string{`--log-level: must be debug, info, warn or error, not "loud"`}},
-		{[]string{"--log-level", ""}, []string{"--log-level: must be debug, info, warn or error"}},
+	for args, want := range map[string]string{
+		"--listn 127.0.0.1:1":                      `flag provided but not defined: --listn; --help lists the flags`,
+		"--check --listen":                         `--listen needs a value; --help lists the flags`,
+		"--config":                                 `--config needs a value; --help lists the flags`,
+		"--config --check":                         `--config needs a value, not "--check"; --help lists the flags`,
+		"--config --listen 127.0.0.1:1":            `--config needs a value, not "--listen"; --help lists the flags`,
+		"--config= --check":                        `--config needs a value, not "";`,
+		"serve":                                    `unexpected argument "serve": there are only flags; --help lists the flags`,
+		"--check -- --listen":                      `unexpected argument "--listen"`,
+		"--check=maybe":                            `invalid boolean value "maybe" for -check`,
+		"--check --doctor":                         `--doctor goes alone: it checks the configuration first, as --check does; --help lists the flags`,
+		"--doctor --print-config":                  `--doctor goes alone`,
+		"--listen 8080":                            `--listen: must be "host:port" with a port from 0 to 65535, such as "127.0.0.1:8080", not "8080"`,
+		"--listen=":                                `--listen needs a value, not "";`,
+		"--upstream api.anthropic.com":             `--upstream: must be an http or https URL`,
+		"--upstream=":                              `--upstream needs a value, not "";`,
+		"--upstream https://u:secret@h:x":          `--upstream: must be an http or https URL`,
+		"--upstream http://localhost:8080 --check": `--upstream: leads back to this proxy, which listens on 127.0.0.1:8080; it must be another address or port`,
+		"--log-level loud":                         `--log-level: must be debug, info, warn or error, not "loud"`,
+		"--log-level=":                             `--log-level needs a value, not "";`,
 	} {
-		o := call(t, nil, tt.args...)
-		assert.Check(t, o.code == 2, "%q: exit code %d", tt.args, o.code)
-		assert.Check(t, o.stdout == "", "%q: %s", tt.args, o.stdout)
-		assert.Check(t, len(o.lines()) == 1, "%q: %s", tt.args, o.stderr)
-		for _, want := range tt.want {
-			assert.Check(t, strings.Contains(o.stderr, want), "%q: %s is not in %s", tt.args, want, o.stderr)
-		}
+		o := call(t, nil, strings.Fields(args)...)
+		assert.Check(t, o.code == 2 && o.stdout == "", "%s: exit code %d, %s", args, o.code, o.stdout)
+		assert.Check(t, len(o.lines()) == 1 && strings.HasPrefix(o.stderr, want), "%s: got %swant %s", args, o.stderr, want)
+		assert.Check(t, !strings.Contains(o.stderr, "secret"))
 	}
 }
 
-// Contract section 7: wrong flags, a wrong variable and a wrong file are reported together.
+// Contract section 7: wrong flags and a wrong file are reported together.
 func TestAllSourcesAtOnce(t *testing.T) {
 	file := writeConfig(t, "[proxy]", "retries = 9")
-	o := call(t, map[string]string{"LOG_LEVEL": "loud"}, "--config", file, "--listen", "x", "--upstream", "y")
+	o := call(t, nil, "--config", file, "--listen", "x", "--upstream", "y", "--log-level", "loud")
 	assert.Equal(t, o.code, 2)
 	assert.Equal(t, len(o.lines()), 4, o.stderr)
-	for _, want := range []string{file + ":2: proxy.retries: ", "--listen: ", "--upstream: ", "LOG_LEVEL: "} {
+	for _, want := range []string{file + ":2: proxy.retries: ", "--listen: ", "--upstream: ", "--log-level: "} {
 		assert.Check(t, strings.Contains("\n"+o.stderr, "\n"+want), "%s is not in %s", want, o.stderr)
 	}
 	o = call(t, nil, "--config", "/missing.toml", "--listen", "x")
@@ -80,45 +84,47 @@ func TestLogLevel(t *testing.T) {
 	for _, tt := range []struct {
 		env   string
 		args  []string
-		warns bool
+		lines int
 	}{
-		{"", nil, true},
-		{"debug", nil, true},
-		{"info", nil, true},
-		{"warn", nil, true},
-		{"error", nil, false},
-		{"error", []string{"--log-level", "debug"}, true},
-		{"debug", []string{"--log-level", "error"}, false},
-		{"loud", []string{"--log-level", "error"}, false},
+		{"", nil, 1},
+		{"warn", nil, 1},
+		{"error", nil, 0},
+		{"error", []string{"--log-level", "debug"}, 1},
+		{"debug", []string{"--log-level", "error"}, 0},
+		{"off", nil, 2},
+		{"off", []string{"--log-level", "error"}, 0},
 	} {
 		env := map[string]string{"LOG_LEVEL": tt.env, "TAILSCALE_SOCKET": "x"}
 		o := call(t, env, append(tt.args, "--check")...)
-		assert.Check(t, o.code == 0 && (o.stderr != "") == tt.warns, "LOG_LEVEL=%s %q: exit code %d, %s", tt.env, tt.args, o.code, o.stderr)
+		assert.Check(t, o.code == 0 && len(o.lines()) == tt.lines, "LOG_LEVEL=%s %q: exit code %d, %s", tt.env, tt.args, o.code, o.stderr)
 	}
-	o := call(t, map[string]string{"LOG_LEVEL": "loud"}, "--check")
-	assert.Equal(t, o, outcome{2, "", "LOG_LEVEL: must be debug, info, warn or error, not \"loud\"\n"})
 }
 
 // Contract sections 6 and 7, on the program itself: which output goes where, the exit codes, the real environment and the
 // real working directory. What is wrong is said before anything listens, and nothing else is.
 func TestProgramWithoutServing(t *testing.T) {
 	t.Parallel()
-	const missing = "missing.toml: cannot read the configuration file: no such file or directory\n"
+	const file = "anthropic-oauth-proxy.toml"
+	missing := func(by string) outcome {
+		return outcome{2, "", by + ": cannot read the configuration file: open missing.toml: no such file or directory\n"}
+	}
 	for _, tt := range []struct {
 		env, args, local string
 		want             outcome
 	}{
 		{"", "--check", "", outcome{0, "configuration ok: built-in defaults\n", ""}},
-		{"", "--check", "headers = []", outcome{0, "configuration ok: anthropic-oauth-proxy.toml\n", ""}},
-		{"", "--listen=127.0.0.1:0", "[proxy]\nretries = 9", outcome{2, "", "anthropic-oauth-proxy.toml:2: proxy.retries: must be a whole number from 0 to 5, not 9\n"}},
-		{"", "--config=missing.toml", "headers = []", outcome{2, "", missing}},
-		{"CONFIG_PATH=missing.toml", "--listen=127.0.0.1:0", "headers = []", outcome{2, "", missing}},
-		{"LOG_LEVEL=loud", "--listen=127.0.0.1:0", "", outcome{2, "", "LOG_LEVEL: must be debug, info, warn or error, not \"loud\"\n"}},
+		{"", "--check", "headers = []", outcome{0, "configuration ok: " + file + "\n", ""}},
+		{"", "--listen=127.0.0.1:0", "[proxy]\nretries = 9", outcome{2, "", file + ":2: proxy.retries: must be a whole number from 0 to 5, not 9\n"}},
+		{"", "--listen=127.0.0.1:9370", "proxy.upstream_url = 'http://localhost:9370'", outcome{2, "", file + ":1: proxy.upstream_url: leads back to this proxy, " +
+			"which listens on 127.0.0.1:9370; it must be another address or port, such as \"https://api.anthropic.com\"\n"}},
+		{"", "--config=missing.toml", "headers = []", missing("--config")},
+		{"CONFIG_PATH=missing.toml", "--listen=127.0.0.1:0", "headers = []", missing("CONFIG_PATH")},
+		{"LOG_LEVEL=off", "--log-level=loud", "", outcome{2, "", "--log-level: must be debug, info, warn or error, not \"loud\"\n"}},
 	} {
 		cmd := exec.Command(binary, tt.args)
 		cmd.Dir, cmd.Env = t.TempDir(), []string{"GORACE=atexit_sleep_ms=10", tt.env}
 		if tt.local != "" {
-			assert.NilError(t, os.WriteFile(filepath.Join(cmd.Dir, "anthropic-oauth-proxy.toml"), []byte(tt.local), 0o600))
+			assert.NilError(t, os.WriteFile(filepath.Join(cmd.Dir, file), []byte(tt.local), 0o600))
 		}
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr

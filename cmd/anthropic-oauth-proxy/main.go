@@ -1,8 +1,8 @@
 // Command anthropic-oauth-proxy forwards Anthropic API requests and adds the beta flag that OAuth tokens need, for
 // gateways that cannot add headers. With no arguments and no file it serves 127.0.0.1:8080 for https://api.anthropic.com.
 //
-// Exit codes: 0 after a drain, 1 when it cannot start or serve, 2 for wrong flags or configuration, 130 or 143 when a
-// second SIGINT or SIGTERM ends it at once.
+// Exit codes: 0 after a drain, 1 when it cannot start or serve, 2 for wrong flags or configuration, 130 when a second SIGINT
+// ends it at once.
 package main
 
 import (
@@ -12,7 +12,11 @@ import (
 )
 
 func main() {
-	signals := make(chan os.Signal, 2)
+	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // nohup wants it to be
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	signal.Ignore(syscall.SIGPIPE) // the reader of the log may go away
 	os.Exit(run(signals, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }

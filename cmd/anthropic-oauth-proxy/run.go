@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/config"
@@ -40,24 +39,25 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	lines := newLines(stderr)
-	defer lines.Close()
-	logger := slog.New(slog.NewJSONHandler(lines, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	log := newLines(stderr, cfg.LogLevel)
 	for _, warning := range cfg.Warnings {
-		logger.Warn(warning)
+		log.logger.Warn(warning)
 	}
-	upstreamURL, err := url.Parse(cfg.Proxy.UpstreamURL)
-	if err != nil {
-		fmt.Fprintln(stderr, err) // not reached: Load has checked it
-		return exitUsage
-	}
+	var code int
 	switch {
 	case flags.printConfig || flags.check:
-		return show(cfg, flags, stdout, stderr)
+		code = show(cfg, flags, stdout, stderr)
 	case flags.doctor:
-		return examine(signals, upstreamURL, stdout)
+		code = examine(signals, cfg.Upstream, stdout)
+	default:
+		code = serve(signals, cfg, log)
 	}
-	return serve(signals, cfg, upstreamURL, logger)
+	wait := closeWait
+	if code == exitInterrupted {
+		wait = 100 * time.Millisecond // whatever else is stuck
+	}
+	log.Close(wait)
+	return code
 }
 
 // show answers --check and --print-config.
@@ -89,22 +89,26 @@ func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) i
 			return exitFailure
 		}
 		return exitOK
-	case sig := <-signals:
-		return exitSignal(sig)
+	case <-signals:
+		return exitInterrupted
 	}
 }
 
-// serve wires the parts and serves until the first signal, then drains; a second signal ends it at once.
-func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, logger *slog.Logger) int {
+// serve wires the parts and serves until the first signal, then drains.
+func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
+	logger := lines.logger
 	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
 	log.SetFlags(0)
 	log.SetOutput(stdlibLog{logger})
 
 	registry := prometheus.NewRegistry()
-	m := metrics.New(registry, version())
+	m := metrics.New(registry, version(), metrics.Limits{
+		MaxConnections:   cfg.Proxy.MaxConnections,
+		MaxBufferedBytes: cfg.Proxy.MaxBufferedBytes,
+	})
 	var s *server.Server
 	handler := proxy.New(proxy.Options{
-		Upstream:         upstreamURL,
+		Upstream:         cfg.Upstream,
 		Timeout:          time.Duration(cfg.Proxy.TimeoutSecs) * time.Second,
 		Retries:          int(cfg.Proxy.Retries),
 		MaxConnections:   int(cfg.Proxy.MaxConnections),
@@ -125,27 +129,35 @@ func serve(signals <-chan os.Signal, cfg config.Config, upstreamURL *url.URL, lo
 		AbortCause:  proxy.ErrDraining,
 		Logger:      logger,
 		ConnContext: proxy.WithConn,
+		Bound:       func(addr net.Addr) { lines.greet(addr.String()) },
 	})
 
 	ctx, drain := context.WithCancel(context.Background())
 	defer drain()
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, cfg.Proxy.ListenAddr) }()
-	for draining := false; ; draining = true {
+	for interrupts, draining := 0, false; ; draining = true {
 		select {
 		case err := <-served:
 			if err != nil {
-				logger.Error("cannot serve", "error", err.Error())
+				logger.Error("cannot serve", "error", cannotServe(err))
 				return exitFailure
 			}
 			return exitOK
 		case sig := <-signals:
-			if draining {
-				logger.Warn("second signal: ending at once", "signal", sig.String())
-				return exitSignal(sig)
+			if sig == os.Interrupt {
+				interrupts++
 			}
-			logger.Info("signal received", "signal", sig.String())
-			drain()
+			switch {
+			case interrupts > 1: // somebody at a terminal is impatient
+				logger.Warn("second SIGINT: ending at once")
+				return exitInterrupted
+			case draining: // containerd repeats SIGTERM if it restarts meanwhile
+				logger.Info("signal received again: still draining", "signal", sig.String())
+			default:
+				logger.Info("signal received", "signal", sig.String())
+				drain()
+			}
 		}
 	}
 }
@@ -156,17 +168,4 @@ func rules(headers []config.Header) []proxy.Rule {
 		rules[i] = proxy.Rule{Name: h.Name, Value: h.Value, Add: h.Mode == config.ModeAdd}
 	}
 	return rules
-}
-
-// stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so
-// only its beginning, up to the first quoted byte, is passed on.
-type stdlibLog struct{ logger *slog.Logger }
-
-func (l stdlibLog) Write(p []byte) (int, error) {
-	text, _, _ := strings.Cut(strings.TrimSpace(string(p)), " starting with ")
-	if !strings.HasPrefix(text, "Unsolicited response received on idle HTTP channel") {
-		text = "net/http had something to say that may quote a message; it is withheld"
-	}
-	l.logger.Warn(text)
-	return len(p), nil
 }

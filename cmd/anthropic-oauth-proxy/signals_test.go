@@ -252,7 +252,7 @@ func TestPortInUse(t *testing.T) {
 	p := launch(t, nil, "--listen", taken.Addr().String())
 	assert.Equal(t, p.exit(), 1)
 	text := p.stderr.text()
-	assert.Check(t, strings.Contains(text, taken.Addr().String()) && strings.Contains(text, "address already in use"), text)
+	assert.Check(t, strings.Contains(text, taken.Addr().String()) && strings.Contains(text, "address already in use: choose another address with --listen"), text)
 	assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting"})
 }
 

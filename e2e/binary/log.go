@@ -2,15 +2,15 @@ package binary
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
-	"gotest.tools/v3/poll"
 )
 
 // Line is one line of the binary's log.
@@ -18,54 +18,92 @@ type Line map[string]any
 
 // logReader keeps what the process prints. os/exec writes to it.
 type logReader struct {
-	mu   sync.Mutex
-	text bytes.Buffer
+	mu      sync.Mutex
+	text    bytes.Buffer
+	read    int // of text, in whole lines
+	lines   []Line
+	strange error         // the first line that is not JSON
+	changed chan struct{} // closed and replaced with every line
 }
 
-func newLogReader() *logReader { return new(logReader) }
+func newLogReader() *logReader { return &logReader{changed: make(chan struct{})} }
 
 func (l *logReader) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logReader) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-// lines returns the complete lines, and an error for one that is not JSON.
-func (l *logReader) lines() ([]Line, error) {
-	var lines []Line
-	for text := range strings.Lines(l.String()) {
-		if !strings.HasSuffix(text, "\n") {
-			break // the rest is still being written
+	n, _ := l.text.Write(p) // into memory
+	for {
+		rest := l.text.Bytes()[l.read:]
+		end := bytes.IndexByte(rest, '\n')
+		if end < 0 {
+			return n, nil
 		}
 		var line Line
-		if err := json.Unmarshal([]byte(text), &line); err != nil {
-			return lines, fmt.Errorf("the proxy printed a line that is not JSON: %q: %w", text, err)
+		if err := json.Unmarshal(rest[:end], &line); err == nil {
+			l.lines = append(l.lines, line)
+		} else if l.strange == nil {
+			l.strange = fmt.Errorf("the proxy printed a line that is not JSON: %q: %w", rest[:end], err)
 		}
-		lines = append(lines, line)
+		l.read += end + 1
+		close(l.changed)
+		l.changed = make(chan struct{})
 	}
-	return lines, nil
 }
 
-// check is the last look at the output of a process that is gone.
-func (l *logReader) check(t *testing.T, secrets []string) {
-	t.Helper()
-	_, err := l.lines()
-	assert.Check(t, err)
+// Printed is all that the process has printed.
+func (p *Process) Printed() string {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	return p.log.text.String()
+}
+
+// Log are the log lines so far, and an error if something was printed that is none.
+func (p *Process) Log() ([]Line, error) {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	return p.log.lines[:len(p.log.lines):len(p.log.lines)], p.log.strange
+}
+
+// Clean looks at all that the process has printed: log lines, and no secret.
+func (p *Process) Clean(secrets ...string) error {
+	_, err := p.Log()
 	for _, secret := range secrets {
-		assert.Check(t, !strings.Contains(l.String(), secret), "the log contains %q, which must never be printed:\n%s", secret, l)
+		if strings.Contains(p.Printed(), secret) {
+			err = errors.Join(err, fmt.Errorf("the log contains %q, which must never be printed", secret))
+		}
+	}
+	return err
+}
+
+// Wait waits for a line.
+func (p *Process) Wait(ctx context.Context, what string, match func(Line) bool) (Line, error) {
+	seen, gone := 0, false
+	for {
+		p.log.mu.Lock()
+		lines, changed := p.log.lines, p.log.changed
+		p.log.mu.Unlock()
+		for ; seen < len(lines); seen++ {
+			if match(lines[seen]) {
+				return lines[seen], nil
+			}
+		}
+		if gone {
+			return nil, fmt.Errorf("the proxy ended (%v) without a log line %s", p.cmd.ProcessState, what)
+		}
+		select {
+		case <-changed:
+		case <-p.Done:
+			gone = true // one more look
+		case <-ctx.Done():
+			return nil, fmt.Errorf("no log line %s: %w", what, ctx.Err())
+		}
 	}
 }
 
 // Lines are the log lines so far.
 func (p *Process) Lines(t *testing.T) []Line {
 	t.Helper()
-	lines, err := p.log.lines()
+	lines, err := p.Log()
 	assert.NilError(t, err)
 	return lines
 }
@@ -75,7 +113,7 @@ func (p *Process) Lines(t *testing.T) []Line {
 func (p *Process) Finished(t *testing.T, requestID string) Line {
 	t.Helper()
 	assert.Assert(t, requestID != "", "an answer of the proxy carries no x-proxy-request-id")
-	return p.wait(t, "of the finished request "+requestID, func(line Line) bool {
+	return p.Line(t, "of the finished request "+requestID, func(line Line) bool {
 		// Retries are logged under the same id, without an outcome.
 		return line["request_id"] == requestID && line["outcome"] != nil
 	})
@@ -85,27 +123,21 @@ func (p *Process) Finished(t *testing.T, requestID string) Line {
 // its x-proxy-request-id.
 func (p *Process) Only(t *testing.T) Line {
 	t.Helper()
-	return p.wait(t, "of a finished request", func(line Line) bool { return line["outcome"] != nil })
+	return p.Line(t, "of a finished request", func(line Line) bool { return line["outcome"] != nil })
 }
 
 // State waits until the process logs that it has reached a state of its life.
 func (p *Process) State(t *testing.T, state string) {
 	t.Helper()
-	p.wait(t, "with state "+state, func(line Line) bool { return line["state"] == state })
+	p.Line(t, "with state "+state, func(line Line) bool { return line["state"] == state })
 }
 
-// wait polls, because the line may be written after the client has its answer.
-func (p *Process) wait(t *testing.T, what string, match func(Line) bool) Line {
+// Line waits for a line: it may be written after the client has its answer.
+func (p *Process) Line(t *testing.T, what string, match func(Line) bool) Line {
 	t.Helper()
-	var found Line
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		for _, line := range p.Lines(t) {
-			if match(line) {
-				found = line
-				return poll.Success()
-			}
-		}
-		return poll.Continue("no log line %s", what)
-	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
-	return found
+	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	defer cancel()
+	line, err := p.Wait(ctx, what, match)
+	assert.NilError(t, err)
+	return line
 }

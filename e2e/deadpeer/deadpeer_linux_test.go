@@ -5,165 +5,104 @@
 package deadpeer
 
 import (
-	"bytes"
-	"fmt"
-	"io"
-	"net"
+	"context"
+	"errors"
 	"net/http"
 	"os"
-	"os/exec"
-	"runtime"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
-	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/distance"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-const (
-	limit    = 60 * time.Second // the contract's
-	ourSide  = "10.231.7.1"
-	peerSide = "10.231.7.2"
+const limit = 60 * time.Second // the contract's
+
+var (
+	waiting   = standin.Part{Name: "waiting", End: standin.Hang}                // everything sent is acknowledged: keep-alive probes must notice
+	streaming = standin.Part{Name: "streaming", Events: 1, End: standin.Hang}   // the same in the middle of an answer
+	uploading = standin.Part{Name: "uploading", Early: true, End: standin.Hang} // the upstream does not read on: data is in flight, and probes wait for it
 )
 
 func TestDeadPeer(t *testing.T) {
-	namespace := newHost(t)
-	reached := make(chan string, 3)
-	served := make(chan struct{}) // closed at the end of the test: the handlers of the vanished host
-	t.Cleanup(func() { close(served) })
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/waiting":
-			io.Copy(io.Discard, r.Body)
-		case "/streaming":
-			io.Copy(io.Discard, r.Body)
-			io.WriteString(w, "first event\n\n")
-			http.NewResponseController(w).Flush()
-		}
-		reached <- r.URL.Path
-		<-served
-	})}
-	listener := listenIn(t, namespace)
-	go server.Serve(listener)
-	t.Cleanup(func() { server.Close() })
+	host, err := distance.NewHost()
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skipf("no network namespace can be made here (root and iproute2 are needed): %v", err)
+	}
+	assert.NilError(t, err)
+	t.Cleanup(host.Close)
+	listener, err := host.Listen()
+	assert.NilError(t, err)
+	up, err := standin.Start(standin.Options{Listener: listener, Plain: true})
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.Check(t, up.Close()) })
+	proxy := binary.Start(t, binary.Config{Upstream: up.URL, Proxy: "timeout_secs = 600\nretries = 0"})
+	c := client.New(proxy.URL)
+	t.Cleanup(c.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	t.Cleanup(cancel)
 
-	proxy := binary.Start(t, binary.Config{Upstream: "http://" + listener.Addr().String(), Proxy: "timeout_secs = 600\nretries = 0"})
 	type result struct {
-		path, body string
-		status     int
-		took       time.Duration
-		err        error
+		part standin.Part
+		err  error
+		at   time.Time
 	}
 	results := make(chan result, 3)
-	vanished := make(chan time.Time)
-	post := func(path string, size int) {
-		resp, err := http.Post(proxy.URL+path, "text/plain", bytes.NewReader(make([]byte, size)))
-		r := result{path: path, err: err}
+	begun := make(chan struct{})
+	go func() {
+		events, err := c.Open(ctx, streaming, []byte("x"))
 		if err == nil {
-			var body []byte
-			body, r.err = io.ReadAll(resp.Body)
-			r.status, r.body = resp.StatusCode, string(body)
-			resp.Body.Close()
+			_, err = events.Next()
+			close(begun)
 		}
-		r.took = time.Since(<-vanished)
-		results <- r
+		if err == nil {
+			err = events.Rest()
+		}
+		results <- result{streaming, err, time.Now()}
+	}()
+	for part, size := range map[standin.Part]int{waiting: 10, uploading: 8 << 20} {
+		go func() {
+			err := c.Ask(ctx, part, make([]byte, size))
+			results <- result{part, err, time.Now()}
+		}()
+		assert.NilError(t, up.Await(ctx, part.Name, func(arrived, _ int) bool { return arrived == 1 }))
 	}
-	go post("/waiting", 10)      // everything sent is acknowledged: keep-alive probes must notice
-	go post("/streaming", 10)    // the same in the middle of an answer
-	go post("/uploading", 8<<20) // the upstream does not read on: data is in flight, and probes wait for it
-	for range 3 {
-		<-reached
+	select {
+	case <-begun:
+	case r := <-results:
+		t.Fatalf("%s ended too soon: %v", r.part, r.err)
 	}
 	t.Logf("reached by all; the host vanishes")
-	command(t, "ip", "netns", "exec", namespace, "iptables", "-A", "INPUT", "-j", "DROP")
-	command(t, "ip", "netns", "exec", namespace, "iptables", "-A", "OUTPUT", "-j", "DROP")
-	at := time.Now()
-	go func() {
-		for range 3 {
-			vanished <- at
-		}
-	}()
+	assert.NilError(t, host.Run("iptables", "-A", "INPUT", "-j", "DROP"))
+	assert.NilError(t, host.Run("iptables", "-A", "OUTPUT", "-j", "DROP"))
+	vanished := time.Now()
 	for range 3 {
-		select {
-		case r := <-results:
-			t.Logf("%s: noticed after %v: status %d %s %v", r.path, r.took.Round(time.Second), r.status, r.body, r.err)
-			assert.Check(t, r.took < limit)
-			if r.path == "/streaming" {
-				assert.Check(t, r.status == 200 && r.err != nil, "a stream must be aborted, not ended")
-				continue
-			}
-			assert.Check(t, r.err)
-			assert.Check(t, is.Equal(r.status, http.StatusGatewayTimeout))
-			assert.Check(t, is.Contains(r.body, "timeout after 45s (1 attempts): the connection died"))
-		case <-time.After(3 * limit):
-			t.Fatal("not noticed in three times the time")
+		r := <-results
+		took := r.at.Sub(vanished)
+		t.Logf("%s: noticed after %v: %v", r.part.Name, took.Round(time.Second), r.err)
+		assert.Check(t, took > 0 && took < limit)
+		if r.part == streaming {
+			assert.Check(t, r.err != nil && !errors.Is(r.err, client.ErrWrongBytes), "a stream must be aborted, not ended")
+		} else {
+			timedOut(t, r.err, "timeout after 45s (1 attempts): the connection died")
 		}
 	}
 
-	// Row 2.1: nor does the host take new connections, and that has 5 s.
-	resp, err := http.Post(proxy.URL+"/waiting", "text/plain", strings.NewReader("x"))
-	assert.NilError(t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	assert.NilError(t, err)
-	assert.Equal(t, resp.StatusCode, http.StatusGatewayTimeout)
-	assert.Assert(t, is.Contains(string(body), "timeout after 5s (1 attempts): cannot connect"))
+	// Row 2.1: nor does the host take new connections.
+	timedOut(t, c.Ask(ctx, waiting, []byte("x")), "s (1 attempts): cannot connect")
 }
 
-// newHost makes a network namespace that is a host of its own at the other end of a cable.
-func newHost(t *testing.T) string {
-	name := fmt.Sprintf("peer%d", os.Getpid())
-	if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("ip netns add: %v: %s", err, out)
-		}
-		t.Skipf("no network namespace can be made here (root and iproute2 are needed): %v: %s", err, out)
-	}
-	t.Cleanup(func() { exec.Command("ip", "netns", "del", name).Run() })
-	ours, theirs := name+"a", name+"b"
-	command(t, "ip", "link", "add", ours, "type", "veth", "peer", "name", theirs)
-	t.Cleanup(func() { exec.Command("ip", "link", "del", ours).Run() })
-	command(t, "ip", "link", "set", theirs, "netns", name)
-	command(t, "ip", "addr", "add", ourSide+"/30", "dev", ours)
-	command(t, "ip", "link", "set", ours, "up")
-	command(t, "ip", "netns", "exec", name, "ip", "addr", "add", peerSide+"/30", "dev", theirs)
-	command(t, "ip", "netns", "exec", name, "ip", "link", "set", theirs, "up")
-	return name
-}
-
-func command(t *testing.T, name string, args ...string) {
+func timedOut(t *testing.T, err error, message string) {
 	t.Helper()
-	out, err := exec.Command(name, args...).CombinedOutput()
-	assert.NilError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
-}
-
-// listenIn opens a listener inside a namespace: a socket belongs to the one in which it was made.
-func listenIn(t *testing.T, namespace string) net.Listener {
-	type opened struct {
-		net.Listener
-		error
-	}
-	result := make(chan opened)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		file, err := os.Open("/run/netns/" + namespace)
-		if err == nil {
-			defer file.Close()
-			err = unix.Setns(int(file.Fd()), unix.CLONE_NEWNET)
-		}
-		if err != nil {
-			result <- opened{nil, err}
-			return
-		}
-		l, err := net.Listen("tcp", peerSide+":0")
-		result <- opened{l, err}
-	}()
-	r := <-result
-	assert.NilError(t, r.error)
-	return r.Listener
+	var refused *client.StatusError
+	assert.Assert(t, errors.As(err, &refused), "%v", err)
+	assert.Check(t, is.Equal(refused.Status, http.StatusGatewayTimeout))
+	assert.Check(t, is.Contains(refused.Body, message))
 }

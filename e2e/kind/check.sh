@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Deploys k8s/ to a throw-away cluster and holds a streamed request open through a rollout: the stream must outlive the pod's
-# replacement, the old pod must end once the stream has, and a pod that is not the Tailscale Operator's must not get in.
+# Deploys k8s/ to a throw-away cluster and holds a streamed request open through a rollout and a restart of the container runtime:
+# the stream must outlive both, the old pod must end once the stream has, and a pod that is not the Tailscale Operator's must not
+# get in.
 #
 #   nix develop -c e2e/kind/check.sh      needs a Docker engine; nothing outside the cluster is touched
 set -euo pipefail
@@ -58,6 +59,22 @@ grep --max-count 1 'the first event' <(kubectl logs --namespace tailscale --foll
 step "a rollout while the stream is open"
 kubectl rollout restart --namespace "$namespace" deployment/oauth-proxy
 kubectl rollout status --namespace "$namespace" deployment/oauth-proxy --timeout 120s
+
+step "a restart of the container runtime: the kubelet stops the draining container again, and sends it a second SIGTERM"
+stops() {
+  kubectl get events --namespace "$namespace" --field-selector "reason=Killing,involvedObject.name=${old#pod/}" \
+    --output jsonpath='{range .items[*]}{.count}{"\n"}{end}' | awk '{ sum += $1 } END { print sum + 0 }'
+}
+before=$(stops)
+docker exec "$KIND_CLUSTER_NAME-control-plane" systemctl restart containerd
+kubectl wait --for condition=Ready node --all --timeout 120s
+for ((n = 0; $(stops) <= before; n++)); do
+  [ "$n" -lt 120 ] || { echo "the kubelet has not stopped the old pod's container again" >&2; exit 1; }
+  sleep 1
+done
+sleep 20 # its preStop, 10 s, comes before the signal
+[ "$(kubectl get --namespace tailscale job/stream --output jsonpath='{.status.active}{.status.failed}')" = 1 ]
+kubectl get --namespace "$namespace" "$old"
 
 step "the end of the stream"
 kubectl apply -f "$work/probe.yaml" --selector step=release

@@ -1,13 +1,16 @@
 package monitoring
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/VictoriaMetrics/metricsql"
 	"gotest.tools/v3/assert"
 )
 
@@ -15,121 +18,101 @@ import (
 // process_start_time_seconds too.
 const job = "oauth-proxy"
 
-// targetLabels are what the PodMonitor adds to every series; with `up` they are what does not come from the proxy.
+// targetLabels are what the PodMonitor adds to every series.
 var targetLabels = []string{"job", "namespace", "pod", "container", "endpoint", "instance"}
 
-// Every metric, label and label value that a rule or the dashboard asks for is one that a running proxy shows.
+// Every metric, label and label value that a rule, one of its cases or the dashboard asks for is one that a running proxy shows.
 func TestEverySelectorFindsSomething(t *testing.T) {
-	shown, _ := traffic(t)
-	c := loaded(t)
-	for _, alert := range c.alerts() {
-		assert.Check(t, checkNames(alert.Expr.String(), shown), "alert %s", alert.Alert)
-	}
-	d := decodedDashboard(t)
-	for _, p := range d.Panels {
-		for _, target := range p.Targets {
-			expr := grafanaVariables.Replace(target.Expr)
-			assert.Check(t, checkNames(expr, shown), "panel %q", p.Title)
-			assert.Check(t, checkLegend(target.LegendFormat, expr), "panel %q", p.Title)
-		}
+	assert.NilError(t, checkSelectors(loaded(t), traffic(t)))
+	cases, err := os.ReadFile("testdata/alerts.yaml")
+	assert.NilError(t, err)
+	for _, series := range regexp.MustCompile(`series: '((?:proxy|process|go)_.*?)'`).FindAllStringSubmatch(string(cases), -1) {
+		assert.Check(t, checkNames(series[1], traffic(t)), "testdata/alerts.yaml")
 	}
 }
 
-func checkNames(expr string, shown scrape) error {
-	q, err := parse(expr)
-	if err != nil {
-		return err
+func checkSelectors(c component, shown scrape) (problems error) {
+	check := func(where, expr, legend string) {
+		if err := checkNames(expr+legendAsGrouping(legend), shown); err != nil {
+			problems = errors.Join(problems, fmt.Errorf("%s: %w", where, err))
+		}
 	}
-	labels := map[string]bool{"le": true} // a histogram's; checked by the name of its buckets
+	for _, alert := range c.alerts() {
+		check(alert.Alert, alert.Expr.String(), "")
+	}
+	for _, p := range c.dashboard.Panels {
+		for _, target := range p.Targets {
+			check(fmt.Sprintf("panel %q", p.Title), grafanaVariables.Replace(target.Expr), target.LegendFormat)
+		}
+	}
+	return problems
+}
+
+// legendAsGrouping makes the labels that a legend shows part of the expression, so that they are checked like the others.
+func legendAsGrouping(legend string) string {
+	var names []string
+	for _, m := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(legend, -1) {
+		names = append(names, m[1])
+	}
+	return fmt.Sprintf(" or on (%s) vector(0)", strings.Join(names, ","))
+}
+
+// checkNames looks at the selectors of an expression and at the labels that it groups by.
+func checkNames(expr string, shown scrape) (problems error) {
+	parsed, err := metricsql.Parse(expr)
+	if err != nil {
+		return fmt.Errorf("%s: %w", expr, err)
+	}
+	labels := map[string]bool{"le": true}
 	for _, l := range targetLabels {
 		labels[l] = true
 	}
-	for _, s := range q.selectors {
-		series, ok := shown[s.metric]
-		if !ok && s.metric != "up" {
-			return fmt.Errorf("the proxy shows no metric %q; correct %s", s.metric, expr)
-		}
-		for label := range series {
-			labels[label] = true
-		}
-		hasJob := false
-		for _, f := range s.labels {
-			if f.Label == "job" && f.Value == job && !f.IsNegative && !f.IsRegexp {
-				hasJob = true
-				continue
-			}
-			if slices.Contains(targetLabels, f.Label) {
-				continue
-			}
-			for _, value := range alternatives(f.Value, f.IsRegexp) {
-				if !series[f.Label][value] {
-					return fmt.Errorf("%s has no %s=%q: the proxy shows %v; correct %s", s.metric, f.Label, value, slices.Sorted(maps.Keys(series[f.Label])), expr)
+	var grouping []string
+	metricsql.VisitAll(parsed, func(e metricsql.Expr) {
+		switch e := e.(type) {
+		case *metricsql.MetricExpr:
+			for _, filters := range e.LabelFilterss {
+				problems = errors.Join(problems, checkSelector(filters, shown))
+				for label := range shown[filters[0].Value] {
+					labels[label] = true
 				}
 			}
+		case *metricsql.AggrFuncExpr:
+			grouping = append(grouping, e.Modifier.Args...)
+		case *metricsql.BinaryOpExpr:
+			grouping = append(grouping, e.GroupModifier.Args...)
 		}
-		if !hasJob {
-			return fmt.Errorf("the selector of %s needs job=%q, else it finds other programs' series: %s", s.metric, job, expr)
-		}
-	}
-	for _, label := range q.grouping {
+	})
+	for _, label := range grouping {
 		if !labels[label] {
-			return fmt.Errorf("no series has a label %q to group by; correct %s", label, expr)
+			problems = errors.Join(problems, fmt.Errorf("no series of it has a label %q: %s", label, expr))
 		}
 	}
-	return nil
+	return problems
 }
 
-// alternatives are the values of a|b|c; any other regular expression would have to be listed here first.
-func alternatives(value string, isRegexp bool) []string {
-	if !isRegexp {
-		return []string{value}
+// checkSelector looks at one selector, whose first filter is the metric's name.
+func checkSelector(filters []metricsql.LabelFilter, shown scrape) (problems error) {
+	metric := filters[0].Value
+	series, ok := shown[metric]
+	if !ok && metric != "up" {
+		return fmt.Errorf("the proxy shows no metric %q", metric)
 	}
-	return strings.Split(value, "|")
-}
-
-// checkLegend: a legend can show only labels that the query has kept.
-func checkLegend(legend, expr string) error {
-	q, err := parse(expr)
-	if err != nil {
-		return err
-	}
-	for _, m := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(legend, -1) {
-		if !slices.Contains(q.grouping, m[1]) {
-			return fmt.Errorf("the legend %q shows the label %q, which %s does not keep", legend, m[1], expr)
+	hasJob := false
+	for _, f := range filters[1:] {
+		hasJob = hasJob || f.Label == "job" && f.Value == job && !f.IsNegative && !f.IsRegexp
+		if f.IsNegative || slices.Contains(targetLabels, f.Label) {
+			continue
+		}
+		for _, value := range strings.Split(f.Value, "|") {
+			pattern := regexp.MustCompile("^(?:" + value + ")$")
+			if !slices.ContainsFunc(slices.Collect(maps.Keys(series[f.Label])), pattern.MatchString) {
+				problems = errors.Join(problems, fmt.Errorf("%s has no %s=%q: the proxy shows %q", metric, f.Label, value, slices.Sorted(maps.Keys(series[f.Label]))))
+			}
 		}
 	}
-	return nil
-}
-
-// What the proxy measures and nobody looks at is either a gap in the dashboard or a metric too many.
-func TestEveryMetricOfOursIsOnTheDashboard(t *testing.T) {
-	shown, _ := traffic(t)
-	assert.NilError(t, checkCoverage(decodedDashboard(t).queries(), shown))
-}
-
-func checkCoverage(queries []string, shown scrape) error {
-	used := map[string]bool{}
-	for _, expr := range queries {
-		q, err := parse(expr)
-		if err != nil {
-			return err
-		}
-		for _, s := range q.selectors {
-			used[family(s.metric)] = true
-		}
+	if !hasJob {
+		problems = errors.Join(problems, fmt.Errorf("the selector of %s needs job=%q, else it finds other programs' series", metric, job))
 	}
-	for name := range shown {
-		if strings.HasPrefix(name, "proxy_") && !used[family(name)] {
-			return fmt.Errorf("no panel shows %s: add one to dashboard.json", family(name))
-		}
-	}
-	return nil
-}
-
-// family is a metric's name as its documentation has it: a histogram's without the suffix of its series.
-func family(name string) string {
-	for _, suffix := range []string{"_bucket", "_sum", "_count"} {
-		name = strings.TrimSuffix(name, suffix)
-	}
-	return name
+	return problems
 }

@@ -1,11 +1,9 @@
 package monitoring
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -17,33 +15,31 @@ import (
 	"github.com/VictoriaMetrics/metricsql"
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 	"gotest.tools/v3/assert"
-	"gotest.tools/v3/poll"
 )
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-// patience is how long anything may take on a busy machine; nothing waits for it unless it fails.
-const patience = 30 * time.Second
+// scrape is what /metrics showed: by metric, the values that each of its labels took.
+type scrape map[string]map[string]map[string]bool
 
-// series is a metric with the values that each of its labels took.
-type series map[string]map[string]bool
-
-// scrape is everything that /metrics showed, by metric name.
-type scrape map[string]series
-
-// busyProxy is one proxy for all tests, which has seen every kind of traffic there is.
-var busy struct {
+// seen is what all tests share: a proxy's metrics and log after every kind of traffic there is.
+var seen struct {
 	sync.Once
-	scrape   scrape
-	outcomes map[string]bool // of its log
+	scrape scrape
+	log    []map[string]any
 }
 
-// traffic returns what /metrics shows after every kind of traffic, and the outcomes of the log.
-func traffic(t *testing.T) (scrape, map[string]bool) {
+func traffic(t *testing.T) scrape {
 	t.Helper()
-	busy.Do(func() { busy.scrape, busy.outcomes = makeTraffic(t) })
-	assert.Assert(t, busy.scrape != nil, "the proxy could not be brought to show its metrics; see the first test that failed")
-	return busy.scrape, busy.outcomes
+	seen.Do(func() {
+		seen.scrape = scrape{}
+		server := httptest.NewServer(http.HandlerFunc(upstream))
+		t.Cleanup(server.Close)
+		see(t, binary.Config{Upstream: server.URL, Proxy: "timeout_secs = 1\nretries = 1\nmax_body_bytes = 1000\ndrain_timeout_secs = 0"},
+			"/ok", "/400", "/401", "/403", "/429", "/too-large", "/closed", "/silent", "/reset", "/idle", "/endless")
+	})
+	assert.Assert(t, len(seen.log) > 0, "the proxy could not be brought to show its metrics; see the first test that failed")
+	return seen.scrape
 }
 
 // upstream does what the request's path names.
@@ -61,12 +57,10 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Anthropic-Ratelimit-Unified-"+window+"-Reset", "1800000000")
 		}
 		begin()
-	case "/400":
-		w.WriteHeader(http.StatusBadRequest)
-	case "/401":
-		w.WriteHeader(http.StatusUnauthorized)
-	case "/403":
-		w.WriteHeader(http.StatusForbidden)
+	case "/400", "/401", "/403", "/429":
+		var status int
+		fmt.Sscanf(r.URL.Path, "/%d", &status)
+		w.WriteHeader(status)
 	case "/closed": // before the headers
 		panic(http.ErrAbortHandler)
 	case "/reset": // after them
@@ -74,148 +68,71 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	case "/silent": // before the headers, until the proxy gives up
 		<-r.Context().Done()
-	case "/unanswered":
-		hanging <- struct{}{}
-		<-r.Context().Done()
 	case "/idle":
 		begin()
 		<-r.Context().Done()
 	case "/endless": // never silent for long
-		begin()
 		for {
+			begin()
 			select {
 			case <-r.Context().Done():
 				return
 			case <-time.After(100 * time.Millisecond):
-				begin()
 			}
 		}
 	}
 }
 
-// hanging is sent to when a request for /unanswered has come as far as the upstream.
-var hanging = make(chan struct{}, 10)
-
-func makeTraffic(t *testing.T) (scrape, map[string]bool) {
-	server := httptest.NewServer(http.HandlerFunc(upstream))
-	t.Cleanup(server.Close)
-	p := binary.Start(t, binary.Config{Upstream: server.URL, Proxy: "timeout_secs = 1\nretries = 1\nmax_body_bytes = 1000\ndrain_timeout_secs = 0"})
-	for _, request := range []struct {
-		path   string
-		size   int
-		status int
-		broken bool // the answer breaks off
-	}{
-		{"/ok", 100, 200, false},
-		{"/400", 0, 400, false},
-		{"/401", 0, 401, false},
-		{"/403", 0, 403, false},
-		{"/too-large", 1001, 400, false},
-		{"/closed", 0, 502, false},
-		{"/silent", 10, 504, false},
-		{"/reset", 0, 200, true},
-		{"/idle", 0, 200, true},
-	} {
-		resp, err := http.Post(p.URL+request.path, "application/json", bytes.NewReader(make([]byte, request.size)))
-		assert.NilError(t, err, request.path)
-		_, err = io.ReadAll(resp.Body)
+// see starts a proxy, asks it for each path, and keeps what its metrics and its log say then.
+func see(t *testing.T, config binary.Config, paths ...string) {
+	t.Helper()
+	p := binary.Start(t, config)
+	for _, path := range paths {
+		size := 10
+		if path == "/too-large" {
+			size = 1001
+		}
+		resp, err := http.Post(p.URL+path, "application/json", bytes.NewReader(make([]byte, size)))
+		assert.NilError(t, err, path)
+		if path == "/endless" { // the client leaves
+			io.ReadFull(resp.Body, make([]byte, 10))
+		} else {
+			io.Copy(io.Discard, resp.Body)
+		}
 		resp.Body.Close()
-		assert.Equal(t, resp.StatusCode, request.status, request.path)
-		assert.Equal(t, err != nil, request.broken, "%s: %v", request.path, err)
 		p.Finished(t, resp.Header.Get("X-Proxy-Request-Id"))
 	}
-	leave(t, p)
-
 	resp, err := http.Get(p.URL + "/metrics")
 	assert.NilError(t, err)
+	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
 	assert.NilError(t, err)
-	shown, err := readScrape(string(text))
-	assert.NilError(t, err)
-
-	// Aborted by the deadline of its drain, which is at once. Its end is in the log alone: there is nobody left to scrape.
-	last, err := http.Get(p.URL + "/endless")
-	assert.NilError(t, err)
-	defer last.Body.Close()
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "#") {
+			seen.scrape.add(t, line[:strings.LastIndex(line, " ")])
+		}
+	}
 	assert.Equal(t, p.Stop(t), 0)
-	p.Finished(t, last.Header.Get("X-Proxy-Request-Id"))
-
-	outcomes := map[string]bool{}
 	for _, line := range p.Lines(t) {
-		if outcome, ok := line["outcome"].(string); ok {
-			outcomes[outcome] = true
-		}
+		seen.log = append(seen.log, line)
 	}
-	return shown, outcomes
 }
 
-// leave is a client that goes away before it has an answer, and one that goes in the middle of it.
-func leave(t *testing.T, p *binary.Process) {
+// add reads a sample's name and labels, which are written like a selector.
+func (s scrape) add(t *testing.T, sample string) {
 	t.Helper()
-	for _, path := range []string{"/unanswered", "/endless"} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(p.URL, "http://"))
-		assert.NilError(t, err)
-		_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: proxy\r\n\r\n", path)
-		assert.NilError(t, err)
-		if path == "/unanswered" {
-			select {
-			case <-hanging:
-			case <-time.After(patience):
-				t.Fatal("the request never reached the upstream")
-			}
-		} else {
-			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			assert.NilError(t, err)
-			assert.Equal(t, resp.StatusCode, http.StatusOK)
+	parsed, err := metricsql.Parse(sample)
+	assert.NilError(t, err, "/metrics: %s", sample)
+	for _, filters := range parsed.(*metricsql.MetricExpr).LabelFilterss {
+		name := filters[0].Value
+		if s[name] == nil {
+			s[name] = map[string]map[string]bool{}
 		}
-		assert.NilError(t, conn.Close())
-		poll.WaitOn(t, func(poll.LogT) poll.Result {
-			for _, line := range p.Lines(t) {
-				if line["path"] == path && line["outcome"] == "client_gone" {
-					return poll.Success()
-				}
+		for _, f := range filters[1:] {
+			if s[name][f.Label] == nil {
+				s[name][f.Label] = map[string]bool{}
 			}
-			return poll.Continue("no log line of %s with outcome client_gone", path)
-		}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
-	}
-}
-
-// readScrape reads the text format: a sample's name and labels are written like a selector.
-func readScrape(text string) (scrape, error) {
-	shown := scrape{}
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "" {
-			continue
-		}
-		sample, _, found := cutLast(strings.TrimSpace(line), " ")
-		if !found {
-			return nil, fmt.Errorf("/metrics: not a sample: %q", line)
-		}
-		parsed, err := metricsql.Parse(sample)
-		if err != nil {
-			return nil, fmt.Errorf("/metrics: %q: %w", line, err)
-		}
-		for _, filters := range parsed.(*metricsql.MetricExpr).LabelFilterss {
-			s := shown[filters[0].Value]
-			if s == nil {
-				s = series{}
-				shown[filters[0].Value] = s
-			}
-			for _, f := range filters[1:] {
-				if s[f.Label] == nil {
-					s[f.Label] = map[string]bool{}
-				}
-				s[f.Label][f.Value] = true
-			}
+			s[name][f.Label][f.Value] = true
 		}
 	}
-	return shown, nil
-}
-
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
-	}
-	return s, "", false
 }

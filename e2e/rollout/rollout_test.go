@@ -3,12 +3,7 @@
 package rollout
 
 import (
-	"bufio"
-	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -16,8 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/distance"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
@@ -26,57 +25,49 @@ const (
 	rollouts = 20
 	// preStop stands for the manifests' 10 s, in which the endpoint disappears everywhere. Here it disappears at once,
 	// so less will do.
-	preStop      = 300 * time.Millisecond
-	streamEvents = 40 // 25 ms apart: a stream lives through the end of its process' preStop
+	preStop = 300 * time.Millisecond
+	// roundTrip gives a server and a client the time to act on what the other has just undone: on loopback alone, a connection
+	// is hardly ever closed while a request is on its way.
+	roundTrip = 40 * time.Millisecond
 )
 
-// upstream answers /stream with events and everything else with a short answer.
-func upstream(w http.ResponseWriter, r *http.Request) {
-	io.Copy(io.Discard, r.Body)
-	if r.URL.Path != "/stream" {
-		io.WriteString(w, "short answer")
-		return
-	}
-	w.Header().Set("Content-Type", "text/event-stream")
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for i := range streamEvents {
-		fmt.Fprintf(w, "data: %d\n\n", i)
-		http.NewResponseController(w).Flush()
-		select {
-		case <-tick.C:
-		case <-r.Context().Done():
-			return
-		}
-	}
-	io.WriteString(w, "data: last\n\n")
-}
+var (
+	question = standin.Part{}
+	stream   = standin.Part{Events: 40, Every: 25 * time.Millisecond} // it lives through the end of its process' preStop
+)
 
 // load is what the clients count.
 type load struct {
 	url              string
 	requests, failed atomic.Int64
 	streams, cut     atomic.Int64
-	mu               sync.Mutex
-	firstOf          map[string]bool // kinds of failures that were reported
+	kinds            sync.Map // of failures that were reported
 }
 
-// client sends one request after the other on its own kept connection, pausing up to think in between, until stop.
-func (l *load) client(t *testing.T, stop <-chan struct{}, path string, think time.Duration) {
-	transport := &http.Transport{}
-	defer transport.CloseIdleConnections()
+// client sends one request after the other on its own kept connection, pausing up to think in between, until stop. What gets
+// lost is counted, since the client cannot quietly send it again.
+func (l *load) client(t *testing.T, stop <-chan struct{}, p standin.Part, think time.Duration) {
+	c := client.New(l.url)
+	defer c.Close()
 	for {
-		body := "a question"
-		// Without GetBody net/http cannot quietly send it again: what gets lost is to be counted.
-		req, err := http.NewRequest("POST", l.url+path, io.NopCloser(strings.NewReader(body)))
-		assert.NilError(t, err)
-		req.ContentLength = int64(len(body))
-		if path == "/stream" {
-			l.streams.Add(1)
-			l.count(t, l.stream(transport, req), &l.cut)
+		var err error
+		sent, failed := &l.requests, &l.failed
+		if p.Events > 0 {
+			sent, failed = &l.streams, &l.cut
+			var s *client.Stream
+			if s, err = c.Open(t.Context(), p, []byte("a question")); err == nil {
+				err = s.Rest()
+				s.Close()
+			}
 		} else {
-			l.requests.Add(1)
-			l.count(t, l.request(transport, req), &l.failed)
+			err = c.Ask(t.Context(), p, []byte("a question"))
+		}
+		sent.Add(1)
+		if err != nil {
+			failed.Add(1)
+			if _, known := l.kinds.LoadOrStore(err.Error(), true); !known {
+				t.Log(p, err)
+			}
 		}
 		select {
 		case <-stop:
@@ -86,79 +77,37 @@ func (l *load) client(t *testing.T, stop <-chan struct{}, path string, think tim
 	}
 }
 
-func (l *load) count(t *testing.T, err error, failures *atomic.Int64) {
-	if err == nil {
-		return
-	}
-	failures.Add(1)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.firstOf[err.Error()] {
-		l.firstOf[err.Error()] = true
-		t.Log(err)
-	}
-}
-
-func (l *load) request(rt http.RoundTripper, req *http.Request) error {
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("request: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != 200 || string(body) != "short answer" {
-		return fmt.Errorf("request: status %d, body %q, error %v", resp.StatusCode, body, err)
-	}
-	return nil
-}
-
-func (l *load) stream(rt http.RoundTripper, req *http.Request) error {
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return fmt.Errorf("stream: %w", err)
-	}
-	defer resp.Body.Close()
-	last := ""
-	lines := bufio.NewScanner(resp.Body)
-	for lines.Scan() {
-		if lines.Text() != "" {
-			last = lines.Text()
-		}
-	}
-	if lines.Err() != nil || last != "data: last" {
-		return fmt.Errorf("stream: cut (%v)", lines.Err())
-	}
-	return nil
-}
-
 // One process takes over from the other, twenty times, under load from clients that keep their connections: some busy,
 // some that pause up to two seconds, some that stream all the time.
 func TestRollouts(t *testing.T) {
-	up := httptest.NewServer(http.HandlerFunc(upstream))
-	t.Cleanup(up.Close)
-	config := binary.Config{Upstream: up.URL, Proxy: "drain_timeout_secs = 600"} // the manifests'
+	up, err := standin.Start(standin.Options{})
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.Check(t, up.Close()) })
+	config := binary.Config{Upstream: up.URL, CAFile: up.CAFile, Proxy: "drain_timeout_secs = 600"} // the manifests'
 	old := binary.Start(t, config)
-	path := newForwarder(t, strings.TrimPrefix(old.URL, "http://"))
-	l := &load{url: "http://" + path.listener.Addr().String(), firstOf: map[string]bool{}}
+	path, err := distance.NewRelay(strings.TrimPrefix(old.URL, "http://"), roundTrip)
+	assert.NilError(t, err)
+	t.Cleanup(func() { path.Close() })
+	l := &load{url: "http://" + path.Addr()}
 
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
-	start := func(n int, path string, think time.Duration) {
+	start := func(n int, p standin.Part, think time.Duration) {
 		for range n {
-			clients.Go(func() { l.client(t, stop, path, think) })
+			clients.Go(func() { l.client(t, stop, p, think) })
 		}
 	}
-	start(8, "/busy", 20*time.Millisecond)
-	start(12, "/lazy", 2*time.Second)
-	start(6, "/stream", 50*time.Millisecond)
+	start(8, question, 20*time.Millisecond)
+	start(12, question, 2*time.Second)
+	start(6, stream, 50*time.Millisecond)
 
 	for range rollouts {
 		next := binary.Start(t, config)
-		path.switchTo(strings.TrimPrefix(next.URL, "http://"))
+		path.Switch(strings.TrimPrefix(next.URL, "http://"))
 		<-time.After(preStop)
 		code := old.Stop(t) // SIGTERM, and wait for the end
 		assert.Equal(t, code, 0)
-		assert.Assert(t, path.dialed.Load() > 0, "no client went over to the new process: nothing was tested")
+		assert.Assert(t, path.Dialed() > 0, "no client went over to the new process: nothing was tested")
 		old = next
 	}
 	close(stop)

@@ -1,120 +1,183 @@
+//go:build linux
+
 package main
 
 import (
 	"context"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// load is everything that happens to the proxy.
+const (
+	streams = 300 // open at a time
+	rate    = 10  // other requests a second
+)
+
+// load is everything that happens to the proxy, and what its clients saw of it.
 type load struct {
-	settings settings
-	mix      mix
-	client   *client
-	upstream *upstream
-	monitor  *monitor
+	mix
+	up       *standin.Server
+	client   *client.Client
+	body     []byte // of which every request sends the beginning
+	progress io.Writer
+
+	mu       sync.Mutex
+	kinds    map[string]counts
+	problems []string
+	resets   []time.Time
+	statuses map[int]int // of the proxy's own errors
+	// Of these the proxy has seen some, but perhaps not all: the client may have left too soon.
+	certain, all, posts int
+}
+
+type counts struct{ requests, explained int }
+
+func newLoad(m mix, up *standin.Server, c *client.Client, progress io.Writer) *load {
+	l := &load{mix: m, up: up, client: c, progress: progress, body: make([]byte, m.pod.MaxBodyBytes+2*mib),
+		kinds: map[string]counts{}, statuses: map[int]int{}}
+	_, _ = rand.NewChaCha8([32]byte{}).Read(l.body) // never fails
+	return l
 }
 
 // run loads the proxy until the time is over, ctx ends, or the proxy is gone. Then it starts nothing more, and returns when
-// every request has come to its own end. It reports whether the proxy is still there.
-func (l load) run(ctx context.Context) bool {
-	ctx, stop := context.WithTimeout(ctx, l.settings.length())
+// every request has come to its own end.
+func (l *load) run(ctx context.Context, length time.Duration, m *monitor) {
+	ctx, stop := context.WithTimeout(ctx, length)
 	defer stop()
-	over := make(chan struct{}) // closed when the last request is
 	var running sync.WaitGroup
-	running.Go(func() { l.streams(ctx, &running) })
+	running.Go(func() { l.streams(ctx, &running, length) })
 	running.Go(func() { l.singles(ctx, &running) })
-	running.Go(func() { every(ctx, l.settings.burst, func(n int) { l.burst(&running, n) }) })
-	running.Go(func() { every(ctx, l.settings.wave, func(n int) { l.wave(ctx, &running, n) }) })
-	running.Go(func() { every(ctx, l.settings.hangup, func(int) { l.upstream.hangup() }) })
-	running.Go(func() {
-		r := l.mix.random("resets")
-		every(ctx, l.settings.reset, func(int) { l.upstream.reset(r.IntN) })
-	})
-	running.Go(func() {
-		<-ctx.Done()
-		close(l.upstream.book.closing)
-	})
+	running.Go(func() { l.every(ctx, 30*time.Second, func(int) { l.up.Hangup() }) })
+	running.Go(func() { l.every(ctx, 45*time.Second, func(n int) { l.burst(&running, n) }) })
+	running.Go(func() { l.every(ctx, 2*time.Minute, func(n int) { l.wave(ctx, &running, n) }) })
+	running.Go(func() { l.every(ctx, 3*time.Minute, l.reset) })
+	over := make(chan struct{})
 	go func() {
 		running.Wait()
 		close(over)
 	}()
-	alive := l.monitor.watch(over)
-	stop()
+	m.watch(over, stop)
 	<-over
-	return alive
-}
-
-// leave closes the connections on both sides of the proxy.
-func (l load) leave() {
-	l.client.http.CloseIdleConnections()
-	l.upstream.server.CloseClientConnections()
 }
 
 // streams keeps as many streams open as the settings say; they do not begin all at once.
-func (l load) streams(ctx context.Context, running *sync.WaitGroup) {
-	rampUp := min(30*time.Second, l.settings.length()/10)
-	for slot := range l.settings.streams {
+func (l *load) streams(ctx context.Context, running *sync.WaitGroup, length time.Duration) {
+	rise := min(30*time.Second, length/10)
+	for slot := range streams {
 		running.Go(func() {
-			if !wait(ctx, nil, rampUp*time.Duration(slot)/time.Duration(l.settings.streams)) {
-				return
-			}
+			pause(ctx, rise*time.Duration(slot)/time.Duration(streams))
 			for n := 0; ctx.Err() == nil; n++ {
-				l.client.do(l.mix.stream(fmt.Sprintf("stream-%d-%d", slot, n)))
+				p := l.mix.stream(fmt.Sprintf("stream-%d-%d", slot, n))
+				if deadline, ok := ctx.Deadline(); ok { // none outlives the load by far
+					p.Events = min(p.Events, 1+int(time.Until(deadline)/p.Every))
+					p.seen = min(p.seen, p.Events-1)
+				}
+				l.do(p)
 			}
 		})
 	}
 }
 
 // singles sends requests at random, as many clients do that know nothing of each other.
-func (l load) singles(ctx context.Context, running *sync.WaitGroup) {
-	r := l.mix.random("arrivals")
+func (l *load) singles(ctx context.Context, running *sync.WaitGroup) {
+	r := chance("arrivals")
+	for n := 0; ctx.Err() == nil; n++ {
+		pause(ctx, time.Duration(r.ExpFloat64()/rate*float64(time.Second)))
+		running.Go(func() { l.do(l.mix.single(fmt.Sprintf("single-%d", n))) })
+	}
+}
+
+// burst sends twice the uploads of 10 MiB that the proxy has room for, and two of the largest.
+func (l *load) burst(running *sync.WaitGroup, n int) {
+	sizes := slices.Repeat([]int64{10 * mib}, int(2*l.pod.MaxBufferedBytes/(10*mib)))
+	for i, size := range append(sizes, l.pod.MaxBodyBytes, l.pod.MaxBodyBytes) {
+		running.Go(func() { l.do(l.mix.burst(fmt.Sprintf("burst-%d-%d", n, i), size)) })
+	}
+}
+
+// wave sends so many streams that with those that are open there are a fifth more than the proxy has slots.
+func (l *load) wave(ctx context.Context, running *sync.WaitGroup, n int) {
+	number := int(l.pod.MaxConnections*6/5) - streams
+	for i := range number {
+		running.Go(func() { l.do(l.mix.wave(fmt.Sprintf("wave-%d-%d", n, i))) })
+		pause(ctx, l.waveLength()/time.Duration(number))
+	}
+}
+
+// reset resets one connection of the upstream's, whatever it carries.
+func (l *load) reset(int) {
+	l.mu.Lock()
+	l.resets = append(l.resets, time.Now())
+	l.mu.Unlock()
+	l.up.Reset(rand.IntN)
+}
+
+// every does something again and again.
+func (l *load) every(ctx context.Context, period time.Duration, do func(n int)) {
 	for n := 0; ; n++ {
-		if !wait(ctx, nil, time.Duration(r.ExpFloat64()/l.settings.rate*float64(time.Second))) {
+		if pause(ctx, time.Duration(float64(period)/l.pace)); ctx.Err() != nil {
 			return
 		}
-		running.Go(func() { l.client.do(l.mix.single(fmt.Sprintf("single-%d", n))) })
-	}
-}
-
-// burst sends twice the uploads that the proxy has room for.
-func (l load) burst(running *sync.WaitGroup, n int) {
-	if l.lull() {
-		return
-	}
-	for i := range 2 * l.mix.pod.maxBufferedBytes / l.mix.pod.maxBodyBytes {
-		running.Go(func() { l.client.do(l.mix.burst(fmt.Sprintf("burst-%d-%d", n, i))) })
-	}
-}
-
-// wave sends so many streams that with those that are open there are a fifth more than the proxy has slots, and lets them go a
-// little later. It takes as long to rise: a thousand handshakes at once are work for this machine, not for the proxy.
-func (l load) wave(ctx context.Context, running *sync.WaitGroup, n int) {
-	if l.lull() {
-		return
-	}
-	over := make(chan struct{})
-	defer close(over)
-	begun, streams := time.Now(), l.mix.pod.maxConnections*6/5-l.settings.streams
-	for i := range streams {
-		running.Go(func() { l.client.do(l.mix.wave(fmt.Sprintf("wave-%d-%d", n, i), over)) })
-		due := begun.Add(waveLength * time.Duration(i) / time.Duration(streams))
-		if !wait(ctx, nil, max(0, time.Until(due))) {
-			return
-		}
-	}
-	wait(ctx, nil, waveLength)
-}
-
-func (l load) lull() bool {
-	_, lull := l.settings.inLull(time.Since(l.monitor.begun))
-	return lull
-}
-
-// every does something again and again; a period of 0 means never.
-func every(ctx context.Context, period time.Duration, do func(n int)) {
-	for n := 0; period > 0 && wait(ctx, nil, period); n++ {
 		do(n)
 	}
 }
+
+// do makes one request, and notes what came of it.
+func (l *load) do(p plan) {
+	begun := time.Now()
+	res := l.exchange(p)
+	var untold error
+	if res.left { // the upstream must be told at once
+		ctx, cancel := context.WithTimeout(context.Background(), lateness)
+		untold = l.up.Await(ctx, p.Name, func(_, running int) bool { return running == 0 })
+		cancel()
+	}
+	l.mu.Lock()
+	// The proxy may take a moment to notice that a connection it wants to use is gone.
+	explained, problem := p.judge(res, slices.ContainsFunc(l.resets, begun.Add(-2*time.Second).Before))
+	if untold != nil {
+		problem = fmt.Sprintf("the client left, and the upstream was not told: %v", untold)
+	}
+	k := l.kinds[p.kind]
+	k.requests++
+	if res.status != 0 {
+		l.certain++
+	}
+	if p.method == http.MethodPost {
+		l.posts++
+	}
+	if res.own != "" {
+		l.statuses[res.status]++
+	}
+	if explained {
+		k.explained++
+	}
+	l.all++
+	l.kinds[p.kind] = k
+	l.mu.Unlock()
+	if problem != "" {
+		l.problem("%s: %s; %s %s with %d bytes, the client %s; got, after %v: status %d, %d events, %v %.200s", p.kind, problem,
+			p.method, p.Part, p.size, p.habit, time.Since(begun).Round(time.Millisecond), res.status, res.events, res.err, res.own)
+	}
+}
+
+// problem notes what nothing explains.
+func (l *load) problem(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.problems = append(l.problems, fmt.Sprintf(format, args...))
+	if len(l.problems) <= shown {
+		fmt.Fprintln(l.progress, "unexplained:", l.problems[len(l.problems)-1])
+	}
+}
+
+// shown is how many problems are told; more tell nothing new.
+const shown = 20

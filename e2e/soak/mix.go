@@ -1,10 +1,18 @@
+//go:build linux
+
 package main
 
 import (
+	"fmt"
+	"hash/fnv"
+	"io"
 	"math"
 	"math/rand/v2"
 	"net/http"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/pod"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 const (
@@ -12,107 +20,126 @@ const (
 	mib = 1 << 20
 )
 
-// mix makes plans. A plan depends on the seed and its name only.
+// plan is one request: what its client sends and does, what the upstream makes of it, and what must come of it.
+type plan struct {
+	standin.Part
+	kind    string // its row in the report
+	method  string
+	size    int64 // of the body
+	chunked bool  // without a declared length
+
+	habit habit
+	after time.Duration // until a client leaves, or how long it pauses
+	seen  int           // events that it reads first
+
+	status int    // that is wanted; refused stands for any refusal of the proxy's own
+	own    string // what the proxy's own error must contain
+	broken bool   // the answer must be aborted
+}
+
+// refused is for what the proxy refuses as the client's mistake.
+const refused = 400
+
+// habit is what a client does that does not just send and read.
+type habit string
+
+const (
+	polite          habit = "stays"
+	leavesUploading habit = "leaves while uploading"
+	leavesWaiting   habit = "leaves while waiting" // for the headers, or still in the queue
+	leavesReading   habit = "leaves while reading"
+	stallsUploading habit = "stalls while uploading"
+	readsSlowly     habit = "reads slowly"
+	pausesReading   habit = "pauses while reading"
+)
+
+// mix makes plans. A plan depends on its name only.
 type mix struct {
-	settings settings
-	pod      pod
+	pod     pod.Pod
+	timeout time.Duration
+	pace    float64
 }
 
-func (m mix) random(name string) *rand.Rand {
-	return rand.New(rand.NewPCG(m.settings.seed, hash(name)))
+func chance(name string) *rand.Rand {
+	h := fnv.New64a()
+	io.WriteString(h, name)
+	return rand.New(rand.NewPCG(1, h.Sum64()))
 }
 
-// recipe is one kind of single request, and how many of a hundred they are.
-type recipe struct {
+func (m mix) plan(name, kind string) (plan, *rand.Rand) {
+	r := chance(name)
+	return plan{
+		Part: standin.Part{Name: name}, kind: kind, method: http.MethodPost, size: between(r, 200, 20*kib), chunked: r.IntN(2) == 0,
+		habit: polite, status: http.StatusOK,
+	}, r
+}
+
+// recipes are the single requests, and how many of a hundred each is.
+var recipes = []struct {
 	share float64
+	kind  string
 	make  func(m mix, r *rand.Rand, p *plan)
-}
-
-var recipes = []recipe{
-	{29, func(m mix, r *rand.Rand, p *plan) { p.kind, p.size = "message", between(r, 200, 20*kib) }},
-	{12, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.path, p.size = "count_tokens", "/v1/messages/count_tokens", between(r, 200, 20*kib)
+}{
+	{41, "message", func(_ mix, r *rand.Rand, p *plan) { p.Size = between(r, 200, 300*kib) }},
+	{10, "GET", func(_ mix, _ *rand.Rand, p *plan) { p.method, p.size, p.chunked = http.MethodGet, 0, false }},
+	{5, "HEAD", func(_ mix, _ *rand.Rand, p *plan) { p.method, p.size, p.chunked = http.MethodHead, 0, false }},
+	{10, "upload", func(_ mix, r *rand.Rand, p *plan) { p.size = between(r, 10*kib, 10*mib) }},
+	{2, "upload of 10 MiB", func(_ mix, _ *rand.Rand, p *plan) { p.size = 10 * mib }},
+	{0.5, "largest upload", func(m mix, _ *rand.Rand, p *plan) { p.size = m.pod.MaxBodyBytes }},
+	{5, "slow answer", func(m mix, r *rand.Rand, p *plan) { p.Delay = duration(r, m.timeout/20, m.timeout/2) }},
+	{7, "error of the upstream", func(_ mix, r *rand.Rand, p *plan) { p.Status = []int{429, 529, 500}[r.IntN(3)]; p.status = p.Status }},
+	{3, "early answer", func(_ mix, r *rand.Rand, p *plan) { p.Early, p.size = true, between(r, 10*kib, 10*mib) }},
+	{2, "dropped request", func(_ mix, _ *rand.Rand, p *plan) { p.End, p.status, p.own = standin.Cut, 502, "upstream" }},
+	{2, "cut stream", func(_ mix, r *rand.Rand, p *plan) { shortStream(r, p); p.End, p.broken = standin.Cut, true }},
+	{1, "silent stream", func(_ mix, r *rand.Rand, p *plan) { shortStream(r, p); p.End, p.broken = standin.Hang, true }},
+	{1, "first attempt stalled", func(_ mix, _ *rand.Rand, p *plan) { p.Stalls = 1 }},
+	{0.5, "all attempts stalled", func(m mix, _ *rand.Rand, p *plan) {
+		p.End, p.status, p.own = standin.Hang, 504, fmt.Sprintf("(%d attempts)", 1+m.pod.Retries)
 	}},
-	{10, func(m mix, r *rand.Rand, p *plan) { p.kind, p.method, p.path = "models", http.MethodGet, "/v1/models" }},
-	{5, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.method, p.path = "models, HEAD", http.MethodHead, "/v1/models"
+	{2, "client leaves uploading", func(_ mix, r *rand.Rand, p *plan) { p.habit, p.size = leavesUploading, between(r, 200*kib, 10*mib) }},
+	{3, "client leaves waiting", func(m mix, r *rand.Rand, p *plan) {
+		p.habit, p.Delay, p.after = leavesWaiting, m.timeout/2, duration(r, 50*time.Millisecond, m.timeout/8)
 	}},
-	{6, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size = "upload, declared", between(r, 10*kib, m.pod.maxBodyBytes)
+	{3, "client leaves reading", func(_ mix, r *rand.Rand, p *plan) {
+		shortStream(r, p)
+		p.habit, p.seen = leavesReading, r.IntN(p.Events)
 	}},
-	{6, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size, p.chunked = "upload, chunked", between(r, 10*kib, m.pod.maxBodyBytes), true
+	{0.5, "client stalls uploading", func(_ mix, r *rand.Rand, p *plan) {
+		p.habit, p.size, p.status, p.own = stallsUploading, between(r, 200*kib, 10*mib), refused, "body"
 	}},
-	{5, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size, p.delay = "slow answer", 2*kib, duration(r, m.settings.timeout/20, m.settings.timeout/2)
+	{1, "slow reader", func(m mix, _ *rand.Rand, p *plan) { // 4 MiB in a little less than timeout_secs
+		p.Events, p.Text, p.habit, p.after = 256, 16*kib, readsSlowly, m.timeout/300
 	}},
-	{7, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size = "error of the upstream", 2*kib
-		p.status = []int{http.StatusTooManyRequests, 529, http.StatusInternalServerError}[r.IntN(3)]
+	{0.5, "pausing reader", func(m mix, _ *rand.Rand, p *plan) { // more than all buffers on the way hold
+		p.Events, p.Text, p.habit, p.seen, p.after = 1024, 16*kib, pausesReading, 5, m.timeout*3/2
 	}},
-	{3, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size, p.deed, p.status = "early answer", between(r, 10*kib, m.pod.maxBodyBytes), early, http.StatusTooManyRequests
+	{0.5, "too large", func(m mix, r *rand.Rand, p *plan) {
+		p.size, p.status, p.own = m.pod.MaxBodyBytes+1+int64(r.IntN(mib)), refused, "too large"
 	}},
-	{2, func(m mix, r *rand.Rand, p *plan) { p.kind, p.size, p.deed = "dropped request", 2*kib, drops }},
-	{2, func(m mix, r *rand.Rand, p *plan) { shortStream(r, p, "cut stream"); p.ending = cut }},
-	{1, func(m mix, r *rand.Rand, p *plan) { shortStream(r, p, "silent stream"); p.ending = silence }},
-	{1, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.size, p.deed = "first attempt stalled", 2*kib, stallsOnce
-	}},
-	{0.5, func(m mix, r *rand.Rand, p *plan) { p.kind, p.size, p.deed = "all attempts stalled", 2*kib, stalls }},
-	{2, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.habit, p.size, p.chunked = "client leaves uploading", leavesUploading, between(r, 200*kib, m.pod.maxBodyBytes), r.IntN(2) == 0
-	}},
-	{3, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.habit, p.size = "client leaves waiting", leavesWaiting, 2*kib
-		p.delay, p.after = m.settings.timeout/2, duration(r, 50*time.Millisecond, m.settings.timeout/8)
-	}},
-	{3, func(m mix, r *rand.Rand, p *plan) {
-		shortStream(r, p, "client leaves reading")
-		p.habit, p.seen = leavesReading, r.IntN(p.events)
-	}},
-	{0.5, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.habit, p.size, p.chunked = "client stalls uploading", stallsUploading, between(r, 200*kib, m.pod.maxBodyBytes), r.IntN(2) == 0
-	}},
-	{1, func(m mix, r *rand.Rand, p *plan) { // 4 MiB in a little less than timeout_secs
-		bigStream(p, "slow reader", 256)
-		p.habit, p.after = readsSlowly, m.settings.timeout/300
-	}},
-	{0.5, func(m mix, r *rand.Rand, p *plan) { // more than the buffers on the way hold, so that the upstream has to wait, too
-		bigStream(p, "pausing reader", 1024)
-		p.habit, p.seen, p.after = pausesReading, 5, m.settings.timeout*3/2
-	}},
-	{0.5, func(m mix, r *rand.Rand, p *plan) {
-		p.kind, p.tooLarge, p.size, p.chunked = "too large", true, m.pod.maxBodyBytes+1+int64(r.IntN(mib)), r.IntN(2) == 0
-	}},
-}
-
-func (m mix) base(name, kind string) plan {
-	return plan{name: name, kind: kind, method: http.MethodPost, path: "/v1/messages", deed: answers, status: http.StatusOK, retries: m.pod.retries}
 }
 
 // single is a request of any kind but a long stream.
 func (m mix) single(name string) plan {
-	r, p := m.random(name), m.base(name, "")
-	total := 0.0
+	p, r := m.plan(name, "")
+	x := 0.0
 	for _, recipe := range recipes {
-		total += recipe.share
+		x += recipe.share
 	}
-	x := r.Float64() * total
+	x *= r.Float64()
 	for _, recipe := range recipes {
 		if x -= recipe.share; x < 0 {
+			p.kind = recipe.kind
 			recipe.make(m, r, &p)
-			break
+			return p
 		}
 	}
 	return p
 }
 
-// stream is one of those that are always open: a tenth of two to five minutes, half of 10 to 60 s, the rest short. Every
-// tenth is silent but for pings, and a few come to a bad end.
+// stream is one of those that are always open: a tenth of two to five minutes, half of 10 to 60 s, the rest short. A few come to
+// a bad end.
 func (m mix) stream(name string) plan {
-	r, p := m.random(name), m.base(name, "stream")
-	p.deed, p.size = streams, between(r, 200, 100*kib)
+	p, r := m.plan(name, "stream")
 	length := duration(r, time.Second, 5*time.Second)
 	switch x := r.Float64(); {
 	case x < 0.1:
@@ -120,63 +147,45 @@ func (m mix) stream(name string) plan {
 	case x < 0.6:
 		length = duration(r, 10*time.Second, time.Minute)
 	}
-	if r.IntN(10) == 0 {
-		p.kind, p.every = "stream of pings", duration(r, m.settings.timeout/4, m.settings.timeout/2)
-	} else {
-		p.every, p.text = duration(r, 50*time.Millisecond, 2*time.Second), int(between(r, 20, 2*kib))
-	}
-	p.events = 1 + int(length/p.every)
+	p.Every, p.Text = duration(r, 50*time.Millisecond, m.timeout/5), int(between(r, 20, 2*kib))
+	p.Events = 1 + int(length/p.Every)
 	switch x := r.Float64(); {
 	case x < 0.02:
-		p.ending = cut
+		p.End, p.broken = standin.Cut, true
 	case x < 0.03:
-		p.ending = silence
+		p.End, p.broken = standin.Hang, true
 	case x < 0.06:
-		p.habit, p.seen = leavesReading, r.IntN(p.events)
+		p.habit, p.seen = leavesReading, r.IntN(p.Events)
 	}
 	return p
 }
 
-// burst is one of the uploads that are too many at once: without a declared length each takes room for the largest. A third
-// of the clients leaves while most of them wait for that room.
-func (m mix) burst(name string) plan {
-	r, p := m.random(name), m.base(name, "upload in a burst")
-	p.size, p.chunked, p.delay = between(r, m.pod.maxBodyBytes/2, m.pod.maxBodyBytes), true, duration(r, m.settings.timeout/40, m.settings.timeout/10)
+// burst is one of the uploads that are too many at once. A third of the clients leaves while most wait for room.
+func (m mix) burst(name string, size int64) plan {
+	p, r := m.plan(name, "upload in a burst")
+	p.size, p.Delay = size, duration(r, m.timeout/40, m.timeout/10)
 	if r.IntN(3) == 0 {
-		p.kind, p.habit, p.after = "client leaves a burst", leavesWaiting, duration(r, 50*time.Millisecond, m.settings.timeout/20)
+		p.kind, p.habit, p.after = "client leaves a burst", leavesWaiting, duration(r, 50*time.Millisecond, m.timeout/20)
 	}
 	return p
 }
 
-// wave is one of the streams that are too many at once. A tenth of the clients leaves after a while if it does not have the
-// headers by then; that is, if it is among those that are queued.
-func (m mix) wave(name string, over <-chan struct{}) plan {
-	r, p := m.random(name), m.base(name, "stream in a wave")
-	p.deed, p.size, p.every, p.text, p.ending, p.over = streams, 2*kib, m.settings.timeout/4, 200, together, over
+// wave is one of the streams that are too many at once: none ends before all have begun. A tenth of the clients leaves if it does
+// not have the headers in time; that is, if it is among those that are queued.
+func (m mix) wave(name string) plan {
+	p, r := m.plan(name, "stream in a wave")
+	p.Events, p.Text, p.Every = 9, 200, m.waveLength()/4
 	if r.IntN(10) == 0 {
-		p.kind, p.habit, p.after = "client may leave a wave", leavesWaiting, duration(r, waveLength/10, waveLength)
+		p.kind, p.habit, p.after = "client may leave a wave", leavesWaiting, duration(r, m.waveLength()/10, m.waveLength())
 	}
 	return p
 }
 
-// waveLength is how long a wave keeps all slots taken.
-const waveLength = 5 * time.Second
+// waveLength is how long a wave rises, and then keeps all slots taken.
+func (m mix) waveLength() time.Duration { return m.timeout / 4 }
 
-// sweep is a small upload, see load.sweep.
-func (m mix) sweep(name string) plan {
-	p := m.base(name, "upload after the load")
-	p.size = 32 * kib
-	return p
-}
-
-func shortStream(r *rand.Rand, p *plan, kind string) {
-	p.kind, p.size, p.deed = kind, 2*kib, streams
-	p.events, p.every, p.text = 5+r.IntN(20), duration(r, 10*time.Millisecond, 200*time.Millisecond), 200
-}
-
-// bigStream comes as fast as it is taken.
-func bigStream(p *plan, kind string, events int) {
-	p.kind, p.size, p.deed, p.events, p.text = kind, 2*kib, streams, events, 16*kib
+func shortStream(r *rand.Rand, p *plan) {
+	p.Events, p.Every, p.Text = 5+r.IntN(20), duration(r, 10*time.Millisecond, 200*time.Millisecond), 200
 }
 
 // between and duration choose so that every order of magnitude is as likely.

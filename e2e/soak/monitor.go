@@ -1,199 +1,189 @@
+//go:build linux
+
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-const (
-	sampleEvery   = 2 * time.Second
-	progressEvery = 30 * time.Second
-)
-
-// sample is the proxy at one moment.
-type sample struct {
-	at          time.Duration // since the monitor began
-	memory, rss int64         // what the kernel counts against the limit, and the process' own share
-	live        int64         // what Go's last collection left on the heap
-	collections int
-	goroutines  int
-	descriptors int
-	held        int64
-	inFlight    int
-	queued      int
+// figures are what is read of the proxy, in the report's order: its name there, where it comes from, and how much more after the
+// load than before it is no growth; -1: it is not judged.
+var figures = []struct {
+	name   string
+	metric string
+	slack  float64
+}{
+	{"RSS, MiB", "process_resident_memory_bytes", -1},
+	{"heap before the next collection, MiB", "go_memstats_next_gc_bytes", 16 * mib}, // twice what the last collection has left (GOGC's default), or GOMEMLIMIT
+	{"held body bytes", "proxy_held_body_bytes", 0},
+	{"goroutines", "go_goroutines", 5}, // the runtime keeps a few
+	{"descriptors", "process_open_fds", 5},
+	{"in flight", "proxy_requests_in_flight", 0},
+	{"queued", "proxy_requests_queued", 0},
 }
 
-// monitor asks the proxy how it is, as a kubelet and Prometheus would, and the kernel.
+// monitor asks the proxy how it is, as Prometheus would, and the kernel.
 type monitor struct {
-	proxy    *proxy
-	group    *cgroup
-	tally    *tally
-	progress io.Writer
-	begun    time.Time
+	proxy *binary.Process
+	group *binary.Cgroup // nil: no limit
+	load  *load
 
-	first    sample   // before the load
-	samples  []sample // during it
-	last     sample   // after it
-	counters counters // after it
-	served   int      // after it, by /health
-	errors   int
-	loadEnd  time.Duration
-	peak     int64 // of the cgroup
-	rssPeak  int64
-	kills    int64
-	gone     bool // it ended in the middle of the load
-	exit     error
+	first, highest, last binary.Metrics // before, during and after the load
 }
 
-// scraper opens a connection for every request: what it finds must not depend on its own last visit.
-var scraper = &http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
-
-// baseline is what everything must return to.
-func (m *monitor) baseline() {
-	m.first = m.sample()
-	if s := m.first; s.memory == 0 || s.rss == 0 || s.live == 0 || s.goroutines == 0 || s.descriptors == 0 {
-		m.tally.problem("before the load: some of the figures cannot be read: %+v", s)
-	}
-}
-
-// sample looks once; what does not answer is a problem, and leaves zeros.
-func (m *monitor) sample() sample {
-	s := sample{memory: m.group.usage(), rss: m.proxy.status("VmRSS"), descriptors: m.proxy.descriptors()}
-	m.health()
-	c, err := scrape(m.proxy.url)
+func (m *monitor) sample() binary.Metrics {
+	metrics, err := m.proxy.Metrics()
 	if err != nil {
-		m.tally.problem("/metrics: %v", err)
+		m.load.problem("%v", err)
 	}
-	m.counters = c
-	// The next collection is due at twice what the last has left (GOGC's default), or at GOMEMLIMIT.
-	s.collections = int(c["go_gc_duration_seconds_count"])
-	s.live, s.goroutines = int64(c["go_memstats_next_gc_bytes"])/2, int(c["go_goroutines"])
-	s.held, s.inFlight, s.queued = int64(c["proxy_held_body_bytes"]), int(c["proxy_requests_in_flight"]), int(c["proxy_requests_queued"])
-	s.at = time.Since(m.begun)
-	return s
+	for _, f := range figures {
+		if _, ok := metrics[f.metric]; !ok && err == nil {
+			m.load.problem("there is no metric %s", f.metric)
+		}
+	}
+	return metrics
 }
 
-func (m *monitor) health() {
-	resp, err := scraper.Get(m.proxy.url + "/health")
-	if err != nil {
-		m.tally.problem("/health: %v", err)
-		return
-	}
-	defer resp.Body.Close()
-	var health struct {
-		Status string `json:"status"`
-		Served int    `json:"requests_served"`
-		Errors int    `json:"errors_total"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&health); err != nil || resp.StatusCode != http.StatusOK || health.Status != "healthy" {
-		m.tally.problem("/health: %s, status %q, %v", resp.Status, health.Status, err)
-	}
-	m.served, m.errors = health.Served, health.Errors
-}
-
-// watch samples until the load is over, and reports whether the proxy is still there.
-func (m *monitor) watch(over <-chan struct{}) bool {
-	ticker := time.NewTicker(sampleEvery)
+// watch samples until the load is over. If the proxy is gone before, that stops the load.
+func (m *monitor) watch(over <-chan struct{}, stop func()) {
+	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
-	said := time.Now()
 	for {
 		select {
 		case <-ticker.C:
 		case <-over:
-			m.loadEnd = time.Since(m.begun)
-			return true
-		case <-m.proxy.done:
-			m.loadEnd = time.Since(m.begun)
-			m.gone = true
-			m.tally.problem("the proxy has ended in the middle of the load: %v", m.proxy.cmd.ProcessState)
-			return false
+			return
+		case <-m.proxy.Done:
+			stop()
+			return
 		}
 		s := m.sample()
-		m.samples = append(m.samples, s)
-		if time.Since(said) >= progressEvery {
-			said = time.Now()
-			m.say(s)
+		for _, f := range figures {
+			m.highest[f.metric] = max(m.highest[f.metric], s[f.metric])
 		}
 	}
 }
 
-func (m *monitor) say(s sample) {
-	requests, explained, unexplained, open := m.tally.sums()
-	fmt.Fprintf(m.progress, "soak: %v: %d requests (%d open), %d explained failures, %d unexplained; memory %d MiB (peak %d), RSS %d; "+
-		"%d goroutines, %d descriptors; in flight %d, queued %d, held %d KiB\n",
-		s.at.Round(time.Second), requests, open, explained, unexplained, s.memory>>20, m.group.peak()>>20, s.rss>>20,
-		s.goroutines, s.descriptors, s.inFlight, s.queued, s.held>>10)
-}
-
-// slack is how many goroutines or descriptors more than before the load are no growth: the runtime keeps a few.
-const slack = 5
-
-// settle waits, after the load and with all connections closed, for the proxy to be as it was before.
+// settle waits, after the load and with all connections closed, for the proxy to be as it was before, makes it collect its
+// garbage, and ends it.
 func (m *monitor) settle() {
-	for deadline := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
+	select {
+	case <-m.proxy.Done:
+		m.load.problem("the proxy ended in the middle of the load: %v", m.proxy.Well())
+		return
+	default:
+	}
+	m.leave()
+	// What is pooled lives for two collections, and the first may have begun too early.
+	const collections = "go_gc_duration_seconds_count"
+	for n, until := 0, m.last[collections]+3; m.last[collections] < until && n < 50000; n++ {
+		p, _ := m.load.plan(fmt.Sprintf("sweep-%d", n), "upload after the load")
+		p.size = 64 * kib
+		if m.load.do(p); n%50 == 0 {
+			m.last = m.sample()
+		}
+	}
+	m.leave()
+	for _, name := range m.grown("") {
+		m.load.problem("after the load: %s: %.0f, before it %.0f", name, m.last[name], m.first[name])
+	}
+	if err := m.proxy.End(); err != nil {
+		m.load.problem("%v", err)
+	}
+	if err := m.proxy.Well(); err != nil {
+		m.load.problem("%v", err)
+	}
+	m.compare()
+}
+
+// leave closes all connections, and waits for everything but the heap to be as before the load.
+func (m *monitor) leave() {
+	m.load.client.Close()
+	m.load.up.CloseConnections()
+	for deadline := time.Now().Add(binary.Patience); ; time.Sleep(100 * time.Millisecond) {
 		m.last = m.sample()
-		if m.last.quiet(m.first) || time.Now().After(deadline) {
-			break
+		if len(m.grown("go_memstats_next_gc_bytes")) == 0 || time.Now().After(deadline) {
+			return
 		}
 	}
-	m.rssPeak = m.proxy.status("VmHWM")
 }
 
-func (s sample) quiet(first sample) bool {
-	return s.goroutines <= first.goroutines+slack && s.descriptors <= first.descriptors+slack && s.held == 0 && s.inFlight == 0 && s.queued == 0
-}
-
-// end notes how the proxy ended, once it has.
-func (m *monitor) end(exit error) {
-	m.kills, m.exit, m.peak = m.group.kills(), exit, m.group.peak()
-	for _, s := range m.samples { // the kernel may not say
-		m.peak, m.rssPeak = max(m.peak, s.memory), max(m.rssPeak, s.rss)
+// grown lists what is more than before the load, but for one metric.
+func (m *monitor) grown(but string) (grown []string) {
+	for _, f := range figures {
+		if f.slack >= 0 && f.metric != but && m.last[f.metric] > m.first[f.metric]+f.slack {
+			grown = append(grown, f.metric)
+		}
 	}
+	return grown
 }
 
-// counters are what /metrics shows, by the series as it is written there.
-type counters map[string]float64
-
-func scrape(url string) (counters, error) {
-	resp, err := scraper.Get(url + "/metrics")
+// compare looks whether clients, counters and log tell the same story.
+func (m *monitor) compare() {
+	l := m.load
+	lines, err := m.proxy.Log()
 	if err != nil {
-		return nil, err
+		m.load.problem("%v", err)
 	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s", resp.Status)
-	}
-	if err != nil {
-		return nil, err
-	}
-	c := counters{}
-	for line := range strings.Lines(string(text)) {
-		series, value, found := strings.Cut(strings.TrimSpace(line), "} ")
-		if found {
-			series += "}"
-		} else {
-			series, value, _ = strings.Cut(strings.TrimSpace(line), " ")
-		}
-		if n, err := strconv.ParseFloat(value, 64); err == nil {
-			c[series] = n
+	logged := 0
+	for _, line := range lines {
+		if line["msg"] == "request" {
+			logged++
+		} else if line["level"] == "ERROR" {
+			m.load.problem("the proxy logged %v", line)
 		}
 	}
-	return c, nil
+	total := int(m.last.Sum("proxy_requests_total"))
+	check := func(what string, got, low, high int) {
+		if got < low || got > high {
+			m.load.problem("%s: %d, want %d to %d", what, got, low, high)
+		}
+	}
+	unsure := l.all - l.certain
+	check("proxy_requests_total", total, l.certain, l.all)
+	check("requests in the log", logged, total, total)
+	check("504s in the counters", int(m.last.Sum("proxy_upstream_errors_total", `error_type="timeout"`)), l.statuses[504], l.statuses[504]+unsure)
+	check("502s in the counters", int(m.last.Sum("proxy_upstream_errors_total", `error_type="connection"`)), l.statuses[502], l.statuses[502]+unsure)
+	check("POSTs that reached the upstream", l.up.Posts(), 1, l.posts+int(m.last.Sum("proxy_upstream_retries_total")))
 }
 
-// sum adds all series of a metric, if their labels contain the given one.
-func (c counters) sum(metric, label string) int {
-	total := 0.0
-	for series, value := range c {
-		if name, labels, _ := strings.Cut(series, "{"); name == metric && strings.Contains(labels, label) {
-			total += value
+// report prints everything as Markdown, and returns an error if anything was unexplained.
+func (m *monitor) report(out io.Writer, title string) error {
+	l := m.load
+	limit, peak := "no memory limit", m.highest["process_resident_memory_bytes"]
+	if m.group != nil {
+		limit, peak = "limit "+m.group.String(), float64(m.group.Peak())
+		if kills := m.group.Kills(); kills != 0 {
+			m.load.problem("the kernel killed %d processes for want of memory", kills)
 		}
 	}
-	return int(total)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	fmt.Fprintf(out, "## %s\n\n%s; %s, peak %.0f MiB; %d resets.\n\n| Of the proxy | before | highest | after |\n|---|--:|--:|--:|\n", title,
+		strings.Join(l.pod.Env, " "), limit, peak/mib, len(l.resets))
+	for _, f := range figures {
+		unit := 1.0
+		if strings.HasSuffix(f.name, "MiB") {
+			unit = mib
+		}
+		fmt.Fprintf(out, "| %s | %.0f | %.0f | %.0f |\n", f.name, m.first[f.metric]/unit, m.highest[f.metric]/unit, m.last[f.metric]/unit)
+	}
+	fmt.Fprint(out, "\n| Kind | requests | failed or broken off, explained |\n|---|--:|--:|\n")
+	for _, kind := range slices.Sorted(maps.Keys(l.kinds)) {
+		fmt.Fprintf(out, "| %s | %d | %d |\n", kind, l.kinds[kind].requests, l.kinds[kind].explained)
+	}
+	fmt.Fprintln(out)
+	if len(l.problems) > 0 {
+		fmt.Fprintf(out, "- %s\n", strings.Join(l.problems[:min(len(l.problems), shown)], "\n- "))
+		return fmt.Errorf("%d unexplained", len(l.problems))
+	}
+	fmt.Fprintln(out, "Nothing is unexplained, and nothing has grown.")
+	return nil
 }

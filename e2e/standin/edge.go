@@ -21,6 +21,15 @@ const maxBody = 32 << 20
 func (s *Server) handler() http.Handler {
 	api := s.api()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case PartPath:
+			s.play(w, r)
+			return
+		case PartPath + "/release":
+			s.Release()
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 		req := &Request{
 			Method: r.Method, URI: r.RequestURI, Host: r.Host, Proto: r.Proto,

@@ -50,7 +50,7 @@ func (s *Server) Requests() []*Request {
 func (s *Server) Next(ctx context.Context) (*Request, error) {
 	for {
 		s.mu.Lock()
-		arrived := s.arrived
+		changed := s.changed
 		if s.next < len(s.requests) {
 			s.next++
 			defer s.mu.Unlock()
@@ -58,7 +58,7 @@ func (s *Server) Next(ctx context.Context) (*Request, error) {
 		}
 		s.mu.Unlock()
 		select {
-		case <-arrived:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, fmt.Errorf("no request reached the stand-in: %w", ctx.Err())
 		}
@@ -69,6 +69,5 @@ func (s *Server) record(r *Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, r)
-	close(s.arrived) // wakes every Next that waits
-	s.arrived = make(chan struct{})
+	s.wake()
 }

@@ -10,11 +10,16 @@
 // Its answers have the original's shape too: events and pings (events.go), errors (errors.go),
 // request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.
 //
+// Beside the API, a Part (part.go, play.go) does what the request itself asks for: it is for load, and for
+// tests to which the API's rules mean nothing. control.go is what a test can do meanwhile. Every certificate
+// comes from an Authority (authority.go).
+//
 // The wording of errors is the original's wherever it is public knowledge.
 package standin
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -23,16 +28,21 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Options choose how the server is reached. The zero value is what the original offers:
 // TLS with HTTP/2 and HTTP/1.1, here on a free loopback port.
 type Options struct {
-	Addr   string // default 127.0.0.1:0
-	HTTP1  bool   // do not offer HTTP/2
-	Plain  bool   // no TLS, and therefore no HTTP/2
-	CAFile string // where the CA certificate goes; default: a new temporary file
+	Addr     string       // default 127.0.0.1:0
+	Listener net.Listener // in place of Addr
+	HTTP1    bool         // do not offer HTTP/2
+	Plain    bool         // no TLS, and therefore no HTTP/2
+	CAFile   string       // where the CA certificate goes; default: a new temporary file
+	Streams  int          // that one HTTP/2 connection may carry; default: net/http's
 
 	// Log, if set, gets one line per request. It never sees a credential or a body.
 	Log func(format string, args ...any)
@@ -42,6 +52,7 @@ type Options struct {
 type Server struct {
 	URL    string // https://127.0.0.1:port, or http:// when Plain
 	CAFile string // for SSL_CERT_FILE; empty when Plain
+	CA     *Authority
 
 	log     func(format string, args ...any)
 	http    *http.Server
@@ -50,8 +61,17 @@ type Server struct {
 	mu       sync.Mutex
 	requests []*Request
 	next     int           // index of the request that Next returns next
-	arrived  chan struct{} // closed and renewed at each arrival
+	changed  chan struct{} // closed and renewed when a request comes or ends
 	scenes   []Scene
+
+	// What follows is about Parts.
+	attempts map[string]attempts
+	posts    int
+	released chan struct{} // closed and renewed by Release
+	streams  []*sending    // that are paced
+	turn     time.Duration // when the next piece of a slow body may be read
+	conns    []net.Conn
+	hangups  atomic.Int64 // that are still to be asked for
 }
 
 // Start listens and serves until Close.
@@ -59,17 +79,26 @@ func Start(o Options) (*Server, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
-	s := &Server{log: o.Log, arrived: make(chan struct{})}
+	s := &Server{log: o.Log, changed: make(chan struct{}), released: make(chan struct{}), attempts: map[string]attempts{}}
 	if s.log == nil {
 		s.log = func(string, ...any) {}
 	}
-	ln, err := net.Listen("tcp", o.Addr)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+	ln := o.Listener
+	if ln == nil {
+		var err error
+		if ln, err = net.Listen("tcp", o.Addr); err != nil {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
 	}
 	s.http = &http.Server{
 		Handler:   s.handler(),
 		Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          o.Streams,
+			MaxReceiveBufferPerConnection: window,
+			MaxReceiveBufferPerStream:     window,
+		},
+		ConnState: s.track,
 		ErrorLog:  log.New(io.Discard, "", 0), // handshakes that a test breaks on purpose
 	}
 	s.http.Protocols.SetHTTP1(true)
@@ -79,7 +108,7 @@ func Start(o Options) (*Server, error) {
 		go s.http.Serve(ln)
 		return s, nil
 	}
-	if err := s.useTLS(o.CAFile); err != nil {
+	if err := s.useTLS(o.CAFile, ln.Addr().(*net.TCPAddr).IP); err != nil {
 		return nil, errors.Join(err, ln.Close())
 	}
 	s.URL = "https://" + ln.Addr().String()
@@ -87,7 +116,10 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-func (s *Server) useTLS(caFile string) error {
+// window is the most that net/http allows: at a distance, an upload should wait for the distance alone.
+const window = 4<<20 - 1
+
+func (s *Server) useTLS(caFile string, ip net.IP) error {
 	if caFile == "" {
 		dir, err := os.MkdirTemp("", "standin-")
 		if err != nil {
@@ -95,16 +127,26 @@ func (s *Server) useTLS(caFile string) error {
 		}
 		s.tempDir, caFile = dir, filepath.Join(dir, "ca.pem")
 	}
-	cert, caPEM, err := newCertificate()
+	ca, err := NewAuthority()
+	if err != nil {
+		return fmt.Errorf("make CA: %w", err)
+	}
+	cert, err := ca.Issue(func(c *x509.Certificate) { c.IPAddresses = append(c.IPAddresses, ip) })
 	if err != nil {
 		return fmt.Errorf("make certificate: %w", err)
 	}
-	if err := os.WriteFile(caFile, caPEM, 0o644); err != nil {
+	if err := ca.Write(caFile); err != nil {
 		return fmt.Errorf("write CA: %w", err)
 	}
-	s.CAFile = caFile
+	s.CA, s.CAFile = ca, caFile
 	s.http.TLSConfig = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	return nil
+}
+
+// Addr is where it listens: host and port.
+func (s *Server) Addr() string {
+	_, addr, _ := strings.Cut(s.URL, "://")
+	return addr
 }
 
 // Close ends every connection at once.

@@ -1,126 +1,105 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
 
-// setting is one key of the file. apply stores the value or says what would be right.
-type setting struct {
-	key   string
-	apply func(c *Config, value any) string
+// reader reads the sources of a Config and collects all that is wrong with them.
+type reader struct {
+	*Config
+	keys     []key          // of [proxy]
+	lines    map[string]int // of the file, by path
+	problems []problem
 }
 
-var settings = []setting{
-	{"proxy.listen_addr", setListenAddr},
-	{"proxy.upstream_url", setUpstreamURL},
-	{"proxy.timeout_secs", integer(1, maxSecs, func(c *Config) *int64 { return &c.Proxy.TimeoutSecs })},
-	{"proxy.retries", integer(0, 5, func(c *Config) *int64 { return &c.Proxy.Retries })},
-	{"proxy.max_connections", integer(1, maxCount, func(c *Config) *int64 { return &c.Proxy.MaxConnections })},
-	{"proxy.max_body_bytes", integer(1, maxBytes, func(c *Config) *int64 { return &c.Proxy.MaxBodyBytes })},
-	{"proxy.max_buffered_bytes", integer(1, maxBytes, func(c *Config) *int64 { return &c.Proxy.MaxBufferedBytes })},
-	{"proxy.drain_timeout_secs", integer(0, maxSecs, func(c *Config) *int64 { return &c.Proxy.DrainTimeoutSecs })},
+type problem struct {
+	line int // in the file, or 0
+	text string
 }
 
-var ruleKey = regexp.MustCompile(`^headers\[\d+\]\.(name|value|mode)$`)
+// report notes what is wrong with a key of the file, and what would be right.
+func (r *reader) report(path, text string) {
+	r.reject(fmt.Sprintf("%s:%d: %s", r.File, r.lines[path], path), text)
+	r.problems[len(r.problems)-1].line = r.lines[path]
+}
 
-// readFile applies the file's settings to c and returns all that is wrong with them.
-func (c *Config) readFile(data []byte) (problems Problems) {
+// reject notes what is wrong with a source that is no line of the file, if anything is.
+func (r *reader) reject(source, text string) {
+	if text != "" {
+		r.problems = append(r.problems, problem{0, source + ": " + text})
+	}
+}
+
+// err returns all problems, a line each, or nil.
+func (r *reader) err() error {
+	slices.SortFunc(r.problems, func(a, b problem) int { return cmp.Or(a.line-b.line, cmp.Compare(a.text, b.text)) })
+	var errs []error
+	for _, p := range r.problems {
+		errs = append(errs, errors.New(p.text))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *reader) readFile(data []byte) {
 	var root map[string]any
 	if err := toml.Unmarshal(data, &root); err != nil {
-		p := Problem{Source: c.File, Text: "not valid TOML: " + strings.TrimPrefix(err.Error(), "toml: ")}
+		line := 0
 		var decode *toml.DecodeError
 		if errors.As(err, &decode) {
-			p.Line, _ = decode.Position()
+			line, _ = decode.Position()
 		}
-		return Problems{p}
+		r.reject(fmt.Sprintf("%s:%d", r.File, line), "not valid TOML: "+strings.TrimPrefix(err.Error(), "toml: "))
+		return
 	}
-	entries := index(data)
-	lines := map[string]int{}
-	report := func(key, text string) {
-		problems = append(problems, Problem{Source: c.File, Line: lines[key], Key: key, Text: text})
-	}
-	skip := "" // the children of a key that was reported are not worth a line each
-	for _, e := range entries {
-		if lines[e.key] == 0 {
-			lines[e.key] = e.line
-		}
-		if skip != "" && (strings.HasPrefix(e.key, skip+".") || strings.HasPrefix(e.key, skip+"[")) {
-			continue
-		}
-		skip = ""
-		switch apply := applyFor(e.key); {
-		case apply != nil:
-			if text := apply(c, lookup(root, e.key)); text != "" {
-				report(e.key, text)
-				skip = e.key
-			}
-		case e.key == "tailscale", strings.HasPrefix(e.key, "tailscale."), strings.HasPrefix(e.key, "tailscale["):
-			if len(c.Warnings) == 0 {
-				c.Warnings = append(c.Warnings, fmt.Sprintf("%s:%d: the section [tailscale] is ignored and may be deleted", c.File, e.line))
-			}
-		case e.key == "proxy":
-			if _, ok := root["proxy"].(map[string]any); !ok {
-				report(e.key, "must be a section, [proxy]")
-			}
-		case e.key == "headers":
-			if _, ok := root["headers"].([]any); !ok {
-				report(e.key, "must be a list of rules: [[headers]] sections, or headers = [] for none")
-				skip = e.key
-			}
-		case strings.HasPrefix(e.key, "headers["): // checked below, rule by rule
-			if strings.Contains(e.key, ".") && !ruleKey.MatchString(e.key) {
-				report(e.key, "unknown key; a rule has name, value and mode")
-				skip = e.key
-			}
+	r.lines = lines(data)
+	for name, value := range root {
+		section, isSection := value.(map[string]any)
+		list, isList := value.([]any)
+		switch {
+		case name == "proxy" && isSection:
+			r.readTable("proxy", section, r.keys, "[proxy]")
+		case name == "proxy":
+			r.report(name, "must be a section, [proxy]")
+		case name == "headers" && isList:
+			r.readRules(list)
+		case name == "headers":
+			r.report(name, "must be a list of rules: [[headers]] sections, or headers = [] for none")
+		case name == "tailscale":
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s:%d: the section [tailscale] is ignored and may be deleted", r.File, r.lines[name]))
 		default:
-			report(e.key, unknown(e.key))
-			skip = e.key
+			r.report(join("", name), "unknown; a configuration has the sections [proxy] and [[headers]]")
 		}
 	}
-	if headers, ok := root["headers"].([]any); ok {
-		c.readRules(headers, report)
-	}
-	if c.Proxy.MaxBufferedBytes < c.Proxy.MaxBodyBytes {
-		key := "proxy.max_buffered_bytes"
-		if lines[key] == 0 {
-			key = "proxy.max_body_bytes" // the other is the default
+	if r.Proxy.MaxBufferedBytes < r.Proxy.MaxBodyBytes {
+		path := "proxy.max_buffered_bytes"
+		if r.lines[path] == 0 {
+			path = "proxy.max_body_bytes" // the other is the default
 		}
-		report(key, fmt.Sprintf("max_buffered_bytes (%d) must be at least max_body_bytes (%d)", c.Proxy.MaxBufferedBytes, c.Proxy.MaxBodyBytes))
+		r.report(path, fmt.Sprintf("max_buffered_bytes (%d) must be at least max_body_bytes (%d)", r.Proxy.MaxBufferedBytes, r.Proxy.MaxBodyBytes))
 	}
-	return problems
 }
 
-func applyFor(key string) func(*Config, any) string {
-	for _, s := range settings {
-		if s.key == key {
-			return s.apply
+// readTable gives each value of a table, which is called title, to its key.
+func (r *reader) readTable(path string, table map[string]any, keys []key, title string) {
+	for name, value := range table {
+		var names []string
+		wrong := "unknown key"
+		for _, k := range keys {
+			if names = append(names, k.name); k.name == name {
+				wrong = k.set(value)
+			}
+		}
+		if wrong == "unknown key" {
+			wrong += fmt.Sprintf("; %s has %s", title, strings.Join(names, ", "))
+		}
+		if wrong != "" {
+			r.report(join(path, name), wrong)
 		}
 	}
-	return nil
-}
-
-func unknown(key string) string {
-	if !strings.HasPrefix(key, "proxy.") {
-		return "unknown; a configuration has the sections [proxy] and [[headers]]"
-	}
-	names := make([]string, len(settings))
-	for i, s := range settings {
-		names[i] = strings.TrimPrefix(s.key, "proxy.")
-	}
-	return "unknown key; [proxy] has " + strings.Join(names, ", ")
-}
-
-// lookup returns the value of a dotted key without array indices.
-func lookup(root map[string]any, key string) any {
-	var v any = root
-	for part := range strings.SplitSeq(key, ".") {
-		table, _ := v.(map[string]any)
-		v = table[part]
-	}
-	return v
 }

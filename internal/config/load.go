@@ -8,104 +8,84 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 )
 
-// Problem is one thing that is wrong, and what would be right.
-type Problem struct {
-	Source string // the file, the flag or the environment variable
-	Line   int    // in the file, or 0
-	Key    string // in the file, or ""
-	Text   string
-}
-
-// String is the problem's line on standard error: "file:line: key: text".
-func (p Problem) String() string {
-	s := p.Source
-	if p.Line > 0 {
-		s += fmt.Sprintf(":%d", p.Line)
-	}
-	if p.Key != "" {
-		s += ": " + p.Key
-	}
-	return s + ": " + p.Text
-}
-
-// Problems is everything that is wrong, as an error.
-type Problems []Problem
-
-// Error has a line for each problem.
-func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.String()
-	}
-	return strings.Join(lines, "\n")
-}
-
 // Load returns the effective configuration: flags win over the environment, the environment over the file, the file over
-// the defaults. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error is a
-// Problems with all that is wrong at once.
+// the defaults. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error has a
+// line for each thing that is wrong: "file:line: key: what would be right".
 func Load(flags map[string]string, getenv func(string) string) (Config, error) {
-	c := Default()
-	var problems Problems
-
-	c.File = cmp.Or(flags["config"], getenv("CONFIG_PATH"))
-	if name, given := flags["config"]; given && name == "" {
-		problems = append(problems, Problem{Source: "--config", Text: "must name a file"})
-	}
-	named := c.File != ""
-	data, err := os.ReadFile(cmp.Or(c.File, FileName))
-	switch {
-	case err == nil:
-		c.File = cmp.Or(c.File, FileName)
-		problems = append(problems, c.readFile(bytes.TrimPrefix(data, []byte("\ufeff")))...)
-	case named || !errors.Is(err, fs.ErrNotExist):
-		var pathErr *fs.PathError
-		if errors.As(err, &pathErr) {
-			err = pathErr.Err
-		}
-		problems = append(problems, Problem{Source: cmp.Or(c.File, FileName), Text: fmt.Sprintf("cannot read the configuration file: %v", err)})
+	var c Config
+	r := reader{Config: &c, keys: c.define()}
+	if name, ok := flags["config"]; ok {
+		r.open("--config", name)
+	} else if name := getenv("CONFIG_PATH"); name != "" {
+		r.open("CONFIG_PATH", name)
+	} else if _, err := os.Stat(FileName); !errors.Is(err, fs.ErrNotExist) {
+		r.open("working directory", FileName)
 	}
 	if getenv("TAILSCALE_SOCKET") != "" {
 		text := "the environment variable TAILSCALE_SOCKET is ignored and may be deleted"
-		if len(c.Warnings) > 0 { // of the section; one warning says it all
-			text = c.Warnings[0] + "; " + text
+		c.Warnings = []string{strings.Join(append(c.Warnings, text), "; ")} // one warning says it all
+	}
+	if addr, ok := flags["listen"]; ok {
+		r.reject("--listen", checkListenAddr(addr))
+		c.Proxy.ListenAddr = addr
+	}
+	url, given := flags["upstream"]
+	if given {
+		r.reject("--upstream", c.setUpstream(url))
+		c.Proxy.UpstreamURL = url
+	}
+	if isLoop(c.Proxy.ListenAddr, c.Upstream) {
+		const text = `leads back to this proxy, which listens on %s; it must be another address or port, such as "https://api.anthropic.com"`
+		if given {
+			r.reject("--upstream", fmt.Sprintf(text, c.Proxy.ListenAddr))
+		} else {
+			r.report("proxy.upstream_url", fmt.Sprintf(text, c.Proxy.ListenAddr))
 		}
-		c.Warnings = []string{text}
 	}
-
-	set := func(source, value string, apply func(*Config, any) string) {
-		if text := apply(&c, value); text != "" {
-			problems = append(problems, Problem{Source: source, Text: text})
-		}
+	if level, ok := flags["log-level"]; ok {
+		r.reject("--log-level", c.setLogLevel(level))
+	} else if wrong := c.setLogLevel(cmp.Or(getenv("LOG_LEVEL"), "info")); wrong != "" { // a left-over must not stop a rollout
+		c.Warnings = append(c.Warnings, "LOG_LEVEL "+wrong+": the level is info")
 	}
-	if v, ok := flags["listen"]; ok {
-		set("--listen", v, setListenAddr)
-	}
-	if v, ok := flags["upstream"]; ok {
-		set("--upstream", v, setUpstreamURL)
-	}
-	if v, ok := flags["log-level"]; ok {
-		set("--log-level", v, setLogLevel)
-	} else if v := getenv("LOG_LEVEL"); v != "" {
-		set("LOG_LEVEL", v, setLogLevel)
-	}
-	if len(problems) > 0 {
-		slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
-		return Config{}, problems
+	if err := r.err(); err != nil {
+		return Config{}, err
 	}
 	c.warn()
 	return c, nil
 }
 
-func setLogLevel(c *Config, v any) string {
+// open reads the file that somebody names.
+func (r *reader) open(by, name string) {
+	r.File = name
+	data, err := os.ReadFile(name)
+	if err != nil {
+		r.reject(by, "cannot read the configuration file: "+err.Error())
+		return
+	}
+	r.readFile(bytes.TrimPrefix(data, []byte("\ufeff")))
+}
+
+func (c *Config) setLogLevel(s string) string {
 	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
-	level, ok := levels[strings.ToLower(v.(string))]
+	level, ok := levels[strings.ToLower(s)]
 	if !ok {
-		return fmt.Sprintf("must be debug, info, warn or error, not %q", v)
+		return fmt.Sprintf("must be debug, info, warn or error, not %q", s)
 	}
 	c.LogLevel = level
 	return ""
+}
+
+// warn notes what is allowed but probably not meant.
+func (c *Config) warn() {
+	if c.Upstream.Scheme == "http" && !isHere(address(c.Upstream.Hostname())) {
+		c.Warnings = append(c.Warnings, "upstream_url is http:// and not loopback: tokens travel in clear text")
+	}
+	for _, h := range c.Headers {
+		if strings.EqualFold(h.Name, "anthropic-beta") && h.Mode == ModeSet {
+			c.Warnings = append(c.Warnings, `the rule for anthropic-beta has mode "set", which drops the clients' own beta flags; Claude Code needs mode = "add"`)
+		}
+	}
 }

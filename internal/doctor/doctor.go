@@ -15,6 +15,7 @@ import (
 	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
@@ -29,14 +30,13 @@ const (
 
 // Run examines the way to the upstream, prints what it sees to out, and reports whether all is well.
 func Run(ctx context.Context, up *url.URL, out io.Writer) bool {
-	e := &examination{out: out}
+	e := &examination{out: out, upstream: up}
 	e.say("upstream", "%s", up)
 	url, err := target.Join(up, path, &url.URL{Path: path})
 	if err != nil {
 		return e.fail("upstream", err.Error(), "upstream_url must be a URL such as https://api.anthropic.com")
 	}
-	body := strings.NewReader("{}")
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, e.trace()), http.MethodPost, url.String(), body)
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, e.trace()), http.MethodPost, url.String(), strings.NewReader("{}"))
 	if err != nil {
 		return e.fail("upstream", err.Error(), "upstream_url must be a URL such as https://api.anthropic.com")
 	}
@@ -53,10 +53,13 @@ func Run(ctx context.Context, up *url.URL, out io.Writer) bool {
 
 // examination prints its findings, a line each, and remembers how far the request has come.
 type examination struct {
-	out     io.Writer
-	step    string // the step under way: dns, connect, tls, request
-	proxied bool
-	detail  error // what the step under way said when it failed
+	out      io.Writer
+	upstream *url.URL
+	proxied  bool
+
+	mu     sync.Mutex // net/http tries two addresses at once
+	step   string     // the step under way: dns, connect, tls, request
+	detail error      // what the step under way said when it failed
 }
 
 func (e *examination) say(step, format string, args ...any) {
@@ -84,31 +87,43 @@ func (e *examination) proxy(req *http.Request) {
 // trace prints each step of the connection as net/http takes it.
 func (e *examination) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
-		DNSStart: func(httptrace.DNSStartInfo) { e.step = "dns" },
+		DNSStart: func(httptrace.DNSStartInfo) { e.begin("dns") },
 		DNSDone: func(info httptrace.DNSDoneInfo) {
-			if e.detail = info.Err; info.Err == nil {
-				var addrs []string
-				for _, a := range info.Addrs {
-					addrs = append(addrs, a.String())
-				}
-				e.say("dns", "%s", strings.Join(addrs, ", "))
+			var addrs []string
+			for _, a := range info.Addrs {
+				addrs = append(addrs, a.String())
 			}
+			e.done("dns", info.Err, strings.Join(addrs, ", "))
 		},
-		ConnectStart: func(string, string) { e.step = "connect" },
-		ConnectDone: func(_, addr string, err error) {
-			if e.detail = err; err == nil {
-				e.say("connect", "%s", addr)
-			}
-		},
-		TLSHandshakeStart: func() { e.step = "tls" },
+		ConnectStart:      func(string, string) { e.begin("connect") },
+		ConnectDone:       func(_, addr string, err error) { e.done("connect", err, addr) },
+		TLSHandshakeStart: func() { e.begin("tls") },
 		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
-			if e.detail = err; err == nil {
+			var what string
+			if err == nil {
 				cert := state.PeerCertificates[0]
-				e.say("tls", "%s, %s, certificate of %q by %q, valid until %s", tls.VersionName(state.Version), protocol(state),
+				what = fmt.Sprintf("%s, %s, certificate of %q by %q, valid until %s", tls.VersionName(state.Version), protocol(state),
 					cert.Subject.CommonName, cert.Issuer.String(), cert.NotAfter.Format(time.DateOnly))
 			}
+			e.done("tls", err, what)
 		},
-		GotConn: func(httptrace.GotConnInfo) { e.step = "request" },
+		GotConn: func(httptrace.GotConnInfo) { e.begin("request") },
+	}
+}
+
+func (e *examination) begin(step string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.step, e.detail = step, nil
+}
+
+func (e *examination) done(step string, err error, what string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err == nil {
+		e.say(step, "%s", what)
+	} else if step == e.step { // or it is the slower of two addresses
+		e.detail = err
 	}
 }
 
@@ -119,33 +134,28 @@ func protocol(state tls.ConnectionState) string {
 	return "HTTP/1.1"
 }
 
-// hints say where to look, by the step that failed.
-var hints = map[string]string{
-	"dns":     "does the pod's DNS work, and does the NetworkPolicy allow UDP and TCP port 53 to it? Is upstream_url spelt right?",
-	"connect": "does the NetworkPolicy, or a firewall, allow TCP port 443 to public addresses? If a proxy is needed, is HTTPS_PROXY set?",
-	"tls":     "something on the way may intercept TLS; SSL_CERT_FILE can name its CA. Is the clock right? Is it https:// on an https port?",
-	"request": "the connection stood and then broke; look at what lies between here and the upstream, and at the API's status page",
-	"proxy":   "HTTPS_PROXY names a proxy that cannot be reached or refuses the upstream; NO_PROXY exempts names from it",
-}
-
 // failed explains an error of the transport.
 func (e *examination) failed(err error) bool {
-	step := e.step
-	if e.proxied && step != "tls" && step != "request" {
-		step = "proxy"
-	}
-	if step == "" {
-		step = "connect"
-	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	what := err.Error()
 	var failure *upstream.Error
 	if errors.As(err, &failure) {
 		what = failure.Reason
+		if e.detail == nil && e.step == "tls" {
+			e.detail = failure.Err
+		}
 	}
 	if e.detail != nil {
 		what += " (" + e.detail.Error() + ")"
 	}
-	return e.fail(step, what, hints[step])
+	step := e.step
+	if e.proxied && step != "tls" && step != "request" {
+		step = "proxy"
+	} else if step == "" {
+		step = "connect"
+	}
+	return e.fail(step, what, e.hint(step))
 }
 
 // judge looks at who has answered.
@@ -157,17 +167,20 @@ func (e *examination) judge(resp *http.Response) bool {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return e.fail("request", "the answer broke off", hints["request"])
+		return e.fail("request", "the answer broke off", e.hint("request"))
 	}
-	isAPI := json.Unmarshal(body, &refusal) == nil && refusal.Error.Type != ""
-	switch {
-	case isAPI && resp.StatusCode == http.StatusUnauthorized && refusal.Error.Type == "authentication_error":
+	kind := ""
+	if json.Unmarshal(body, &refusal) == nil {
+		kind = refusal.Error.Type
+	}
+	if resp.StatusCode == http.StatusUnauthorized && kind == "authentication_error" {
 		e.say("request", "POST %s without credentials: 401 authentication_error, as it should be (request-id %s)", path, resp.Header.Get("Request-Id"))
 		e.say("ok", "the upstream is reachable and answers as the API does")
 		return true
-	case isAPI && resp.StatusCode >= 500 || isAPI && resp.StatusCode == http.StatusTooManyRequests:
-		return e.fail("request", fmt.Sprintf("the API answered %d %q", resp.StatusCode, refusal.Error.Type), "the way is clear, the API has trouble; see its status page and try again")
 	}
-	return e.fail("request", fmt.Sprintf("answered %d with %q instead of the API's 401", resp.StatusCode, resp.Header.Get("Content-Type")),
-		"something else answered in the API's place: a filter, a captive portal, or upstream_url points elsewhere")
+	what := fmt.Sprintf("answered %d with %q instead of the API's 401", resp.StatusCode, resp.Header.Get("Content-Type"))
+	if kind != "" {
+		what = fmt.Sprintf("answered %d %q instead of 401 \"authentication_error\"", resp.StatusCode, kind)
+	}
+	return e.fail("request", what, e.answerHint(resp, kind))
 }

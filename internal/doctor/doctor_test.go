@@ -49,38 +49,82 @@ func TestHealthy(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "401 authentication_error, as it should be (request-id req_theirs)"))
 }
 
-// Each failure names its step and a place to look.
+// Each failure names its step and a place to look: at a desk, where there is no NetworkPolicy, and in a cluster.
 func TestFailures(t *testing.T) {
-	answer := func(status int, contentType, body string) string {
+	answer := func(status int, header, value, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("Content-Type", contentType)
+			w.Header().Set(header, value)
 			w.WriteHeader(status)
 			io.WriteString(w, body)
 		}))
 		t.Cleanup(s.Close)
 		return s.URL
 	}
-	untrusted := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
-	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
-	untrusted.StartTLS()
-	defer untrusted.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	closed.Close()
-	for _, tc := range []struct{ upstream, failed, hint string }{
-		{"http://name.invalid", "dns       FAILED: cannot resolve", "NetworkPolicy"},
-		{"http://" + closed.Addr().String(), "connect   FAILED: connection refused", "NetworkPolicy"},
-		{untrusted.URL, "tls       FAILED: TLS: the upstream's certificate is not trusted", "SSL_CERT_FILE"},
-		{strings.Replace(answer(200, "", ""), "http:", "https:", 1), "tls       FAILED: TLS: the upstream does not speak TLS", "https port"},
-		{answer(200, "text/html", "<html>log in"), `request   FAILED: answered 200 with "text/html"`, "captive portal"},
-		{answer(401, "application/json", `{"error":{"type":"proxy_error"}}`), "request   FAILED: answered 401", "something else answered"},
-		{answer(529, "application/json", `{"type":"error","error":{"type":"overloaded_error"}}`), `request   FAILED: the API answered 529 "overloaded_error"`, "status page"},
-	} {
-		ok, out := examine(t, tc.upstream)
-		assert.Assert(t, !ok)
-		assert.Assert(t, is.Contains(out, tc.failed))
-		assert.Assert(t, is.Contains(out, tc.hint))
+	const contentType = "Content-Type"
+	apiError := func(status int, kind string) string {
+		return answer(status, contentType, "application/json", `{"type":"error","error":{"type":"`+kind+`"}}`)
 	}
+	secure := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	secureAddr := secure.Listener.Addr().String()
+	plain := answer(200, contentType, "", "")
+	refused := listen(t, func(net.Conn) {})
+	refused.Close()
+	breaksOff := listen(t, func(conn net.Conn) {
+		conn.Read(make([]byte, 1000))
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
+	})
+	hangsUp := listen(t, func(conn net.Conn) { conn.Read(make([]byte, 1000)) })
+	for _, tt := range []struct{ upstream, failed, hint, inCluster string }{
+		{"http://name.invalid", "dns       FAILED: cannot resolve", "is upstream_url spelt right", "NetworkPolicy allow UDP and TCP port 53"},
+		{"http://" + refused.Addr().String(), "connect   FAILED: connection refused", "nothing listens on " + refused.Addr().String(), "Does the NetworkPolicy allow it?"},
+		{"http://224.0.0.1:81", "connect   FAILED: ", "is there a way to 224.0.0.1:81", "Does the NetworkPolicy allow it?"},
+		{secure.URL, "tls       FAILED: ", "SSL_CERT_FILE can name its CA", ""},
+		{strings.Replace(plain, "http:", "https:", 1), "tls       FAILED: ", strings.TrimPrefix(plain, "http://") + " does not speak TLS: is it http://", ""},
+		{"http://" + secureAddr, `request   FAILED: answered 400`, secureAddr + " speaks TLS: upstream_url must begin with https://", ""},
+		{"http://" + hangsUp.Addr().String(), "request   FAILED: ", "the connection stood and then broke", ""},
+		{"http://" + breaksOff.Addr().String(), "request   FAILED: the answer broke off", "the connection stood and then broke", ""},
+		{answer(200, contentType, "text/html", "<html>log in"), `request   FAILED: answered 200 with "text/html" instead of the API's 401`, "captive portal", ""},
+		{answer(301, "Location", "https://user:SECRET@elsewhere/?q=SECRET", ""), `request   FAILED: answered 301`, "it redirects to https://elsewhere, and", ""},
+		{answer(407, contentType, "text/html", ""), `request   FAILED: answered 407`, "wants credentials", ""},
+		{apiError(502, "proxy_error"), `request   FAILED: answered 502 "proxy_error"`, "this is another anthropic-oauth-proxy, or this one", ""},
+		{apiError(529, "overloaded_error"), `request   FAILED: answered 529 "overloaded_error"`, "the API has trouble", ""},
+		{apiError(429, "rate_limit_error"), `request   FAILED: answered 429 "rate_limit_error"`, "the API has trouble", ""},
+		{apiError(404, "not_found_error"), `request   FAILED: answered 404 "not_found_error"`, "is the path in upstream_url right?", ""},
+	} {
+		for _, cluster := range []string{"", "10.0.0.1"} {
+			t.Setenv("KUBERNETES_SERVICE_HOST", cluster)
+			ok, out := examine(t, tt.upstream)
+			assert.Check(t, !ok)
+			assert.Check(t, is.Contains(out, tt.failed))
+			_, hint, _ := strings.Cut(out, "\nhint ")
+			assert.Check(t, is.Contains(hint, tt.hint))
+			assert.Check(t, strings.Contains(hint, "NetworkPolicy") == (cluster != "" && tt.inCluster != ""), hint)
+			assert.Check(t, cluster == "" || strings.Contains(hint, tt.inCluster), hint)
+			assert.Check(t, !strings.Contains(hint, " 443 ") && !strings.Contains(out, "SECRET"), out)
+		}
+	}
+}
+
+// listen serves each connection by a function that need not close it.
+func listen(t *testing.T, serve func(net.Conn)) net.Listener {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serve(conn)
+			conn.Close()
+		}
+	}()
+	return listener
 }
 
 // net/http and crypto/x509 read their environment once a process, so these two run in one of their own.
@@ -109,8 +153,10 @@ func TestEnvironment(t *testing.T) {
 	out := run("DOCTOR_TEST_UPSTREAM="+s.URL, "SSL_CERT_FILE="+ca)
 	assert.Assert(t, is.Contains(out, "TLS 1.3, HTTP/2, certificate of"))
 	assert.Assert(t, is.Contains(out, "ok        the upstream is reachable"))
+	assert.Assert(t, !strings.Contains(out, "hint"), out)
 	out = run("DOCTOR_TEST_UPSTREAM=https://upstream.example", "HTTPS_PROXY="+strings.Replace(proxy.URL, "http://", "http://user:SECRET@", 1))
 	assert.Assert(t, is.Contains(out, "proxy     "+proxy.Listener.Addr().String()))
 	assert.Assert(t, is.Contains(out, "proxy     FAILED: the proxy named by HTTPS_PROXY refuses to connect"))
+	assert.Assert(t, is.Contains(out, "hint      HTTPS_PROXY or HTTP_PROXY names a proxy that cannot be reached"))
 	assert.Assert(t, !strings.Contains(out, "SECRET"), out)
 }

@@ -43,7 +43,6 @@ type Metrics struct {
 	Queued    Gauge // requests waiting for room for their body or for a slot
 	HeldBytes Gauge // room taken by request bodies, reserved room included
 
-	Retries  prometheus.Counter
 	BytesIn  prometheus.Counter // request body bytes read from clients
 	BytesOut prometheus.Counter // response body bytes written to clients
 
@@ -52,17 +51,24 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	duration  *prometheus.HistogramVec
 	failures  *prometheus.CounterVec
+	retries   *prometheus.CounterVec
 	firstByte prometheus.Histogram
-	streams   *prometheus.CounterVec
-	stream    prometheus.Histogram
+	answers   ends // of every kind
+	events    ends // text/event-stream alone
 	limits    rateLimits
 }
 
 // buckets are the replaced service's, 5 ms to 60 s, and on to the API's own limit of 600 s.
 var buckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
 
+// Limits are the configured bounds, exported beside what they bound.
+type Limits struct {
+	MaxConnections   int64
+	MaxBufferedBytes int64
+}
+
 // New registers all collectors with reg. version labels proxy_build_info. It panics if reg has them already.
-func New(reg prometheus.Registerer, version string) *Metrics {
+func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
@@ -73,48 +79,54 @@ func New(reg prometheus.Registerer, version string) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(g.Load()) })
 	}
 	m := &Metrics{
-		Retries:  counter("proxy_upstream_retries_total", "Attempts repeated after a timeout."),
+		retries: counters("proxy_upstream_retries_total",
+			"Attempts repeated after a timeout, by what had become of the one before.", "previous"),
 		BytesIn:  counter("proxy_request_bytes_total", "Request body bytes read from clients."),
 		BytesOut: counter("proxy_response_bytes_total", "Response body bytes written to clients."),
-		requests: counters("proxy_requests_total", "Proxied requests by status (499: the client left first) and method.", "status", "method"),
+		requests: counters("proxy_requests_total", "Proxied requests by the status that was sent (499: the client left before any was) and method.", "status", "method"),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "proxy_request_duration_seconds",
-			Help: "Time from the request's arrival to the response headers.", Buckets: buckets}, []string{"status"}),
+			Help: "Time from the request's arrival to the response headers, or to its end without any.", Buckets: buckets}, []string{"status"}),
 		failures: counters("proxy_upstream_errors_total", "Requests answered with an error of the proxy's own.", "error_type"),
 		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "proxy_time_to_first_byte_seconds",
 			Help: "Time from the request's arrival to the first byte of the response body.", Buckets: buckets}),
-		streams: counters("proxy_streams_total", "Responses of the upstream by how they ended.", "outcome"),
-		stream: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "proxy_stream_duration_seconds",
-			Help: "Time from the request's arrival to the response's last byte.", Buckets: append(buckets[:len(buckets):len(buckets)], 1200, 1800, 3600)}),
+		answers: newEnds("proxy_streams_total", "proxy_stream_duration_seconds", "Responses of the upstream"),
+		events:  newEnds("proxy_event_streams_total", "proxy_event_stream_duration_seconds", "Event streams (text/event-stream) of the upstream"),
 	}
 	for _, kind := range []string{Timeout, Connection, InvalidRequest} {
 		m.failures.WithLabelValues(kind) // a series that starts at 0 lets rate() see the first error
 	}
-	for _, outcome := range []Outcome{Complete, ClientGone, IdleTimeout, UpstreamReset, Drained} {
-		m.streams.WithLabelValues(string(outcome))
+	for _, fate := range []string{"nothing_sent", "may_have_been_read"} {
+		m.retries.WithLabelValues(fate)
+	}
+	constant := func(name, help string, value int64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value) })
 	}
 	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "proxy_build_info", Help: "Always 1; the labels tell the build.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}}, func() float64 { return 1 })
 	reg.MustRegister(
 		gauge("proxy_requests_in_flight", "Requests being proxied, each until its last byte.", &m.InFlight),
 		gauge("proxy_requests_queued", "Requests waiting for a slot or for room for their body.", &m.Queued),
+		constant("proxy_max_connections", "Requests that are proxied at once; more wait.", limits.MaxConnections),
+		constant("proxy_max_buffered_bytes", "Room for request bodies; more wait.", limits.MaxBufferedBytes),
 		gauge("proxy_held_body_bytes", "Room taken by request bodies held for a possible retry.", &m.HeldBytes),
-		m.Retries, m.BytesIn, m.BytesOut, m.requests, m.duration, m.failures, m.firstByte, m.streams, m.stream, &m.limits, build,
+		m.retries, m.BytesIn, m.BytesOut, m.requests, m.duration, m.failures, m.firstByte, &m.limits, build,
+		m.answers.outcomes, m.answers.duration, m.events.outcomes, m.events.duration,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return m
 }
 
-// Headers notes that the response headers, or whatever ended an exchange without any, came d after the request.
-func (m *Metrics) Headers(status int, d time.Duration) {
-	m.duration.WithLabelValues(strconv.Itoa(status)).Observe(d.Seconds())
+// Headers counts a request, once, under the status that its client is sent, d after its arrival; or, if the exchange is over
+// without one, under what stands for it.
+func (m *Metrics) Headers(method string, status int, d time.Duration) {
+	m.served.Add(1)
+	text := strconv.Itoa(status)
+	m.requests.WithLabelValues(text, boundedMethod(method)).Inc()
+	m.duration.WithLabelValues(text).Observe(d.Seconds())
 }
 
-// Counted counts a request under its final status. It is called once per request, before the client can have all of the
-// answer, so that whoever has an answer finds it counted.
-func (m *Metrics) Counted(method string, status int) {
-	m.served.Add(1)
-	m.requests.WithLabelValues(strconv.Itoa(status), boundedMethod(method)).Inc()
-}
+// Retried counts an attempt that follows one of the given fate: nothing_sent or may_have_been_read.
+func (m *Metrics) Retried(fate string) { m.retries.WithLabelValues(fate).Inc() }
 
 // Failed counts a request that is answered with an error of the proxy's own; kind is one of the error types.
 func (m *Metrics) Failed(kind string) {
@@ -126,12 +138,37 @@ func (m *Metrics) Failed(kind string) {
 func (m *Metrics) FirstByte(d time.Duration) { m.firstByte.Observe(d.Seconds()) }
 
 // StreamEnded counts the end of an upstream's response, d after the request's arrival.
-func (m *Metrics) StreamEnded(outcome Outcome, d time.Duration) {
-	m.streams.WithLabelValues(string(outcome)).Inc()
-	m.stream.Observe(d.Seconds())
+func (m *Metrics) StreamEnded(outcome Outcome, eventStream bool, d time.Duration) {
+	m.answers.count(outcome, d)
+	if eventStream {
+		m.events.count(outcome, d)
+	}
 }
 
-// Served returns how many requests have been counted by Counted.
+// ends counts how answers of a kind end, and how long they took.
+type ends struct {
+	outcomes *prometheus.CounterVec
+	duration prometheus.Histogram
+}
+
+func newEnds(counter, histogram, what string) ends {
+	e := ends{
+		prometheus.NewCounterVec(prometheus.CounterOpts{Name: counter, Help: what + " by how they ended."}, []string{"outcome"}),
+		prometheus.NewHistogram(prometheus.HistogramOpts{Name: histogram, Help: what + ": time from the request's arrival to the last byte.",
+			Buckets: append(buckets[:len(buckets):len(buckets)], 1200, 1800, 3600)}),
+	}
+	for _, outcome := range []Outcome{Complete, ClientGone, IdleTimeout, UpstreamReset, Drained} {
+		e.outcomes.WithLabelValues(string(outcome))
+	}
+	return e
+}
+
+func (e ends) count(outcome Outcome, d time.Duration) {
+	e.outcomes.WithLabelValues(string(outcome)).Inc()
+	e.duration.Observe(d.Seconds())
+}
+
+// Served returns how many requests have been counted by Headers.
 func (m *Metrics) Served() int64 { return m.served.Load() }
 
 // Errors returns how many requests have been counted by Failed.

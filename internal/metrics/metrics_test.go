@@ -17,12 +17,12 @@ import (
 // Section 5: methods outside the standard set count as OTHER, so no client can grow the label set.
 func TestMethodIsBounded(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	m := metrics.New(reg, "v")
+	m := metrics.New(reg, "v", metrics.Limits{})
 	for _, method := range []string{"GET", "BREW", "get", "X" + strings.Repeat("Y", 1000)} {
-		m.Counted(method, 200)
+		m.Headers(method, 200, time.Second)
 	}
 	assert.NilError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP proxy_requests_total Proxied requests by status (499: the client left first) and method.
+# HELP proxy_requests_total Proxied requests by the status that was sent (499: the client left before any was) and method.
 # TYPE proxy_requests_total counter
 proxy_requests_total{method="GET",status="200"} 1
 proxy_requests_total{method="OTHER",status="200"} 3
@@ -33,9 +33,8 @@ proxy_requests_total{method="OTHER",status="200"} 3
 // Section 5: names are exact, and every series with a bounded label exists from the start.
 func TestNames(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	m := metrics.New(reg, "v")
-	m.Counted("GET", 200)
-	m.Headers(200, time.Second)
+	m := metrics.New(reg, "v", metrics.Limits{})
+	m.Headers("GET", 200, time.Second)
 	m.RateLimits(http.Header{"Anthropic-Ratelimit-Unified-5h-Utilization": {"0.5"}, "Anthropic-Ratelimit-Unified-5h-Reset": {"1700000000"}})
 	families, err := reg.Gather()
 	assert.NilError(t, err)
@@ -47,12 +46,13 @@ func TestNames(t *testing.T) {
 	}
 	slices.Sort(names)
 	assert.DeepEqual(t, names, []string{
-		"proxy_build_info", "proxy_held_body_bytes", "proxy_ratelimit_reset_timestamp_seconds", "proxy_ratelimit_utilization_ratio",
+		"proxy_build_info", "proxy_event_stream_duration_seconds", "proxy_event_streams_total", "proxy_held_body_bytes",
+		"proxy_max_buffered_bytes", "proxy_max_connections", "proxy_ratelimit_reset_timestamp_seconds", "proxy_ratelimit_utilization_ratio",
 		"proxy_request_bytes_total", "proxy_request_duration_seconds", "proxy_requests_in_flight", "proxy_requests_queued",
 		"proxy_requests_total", "proxy_response_bytes_total", "proxy_stream_duration_seconds", "proxy_streams_total",
 		"proxy_time_to_first_byte_seconds", "proxy_upstream_errors_total", "proxy_upstream_retries_total",
 	})
-	for name, n := range map[string]int{"proxy_streams_total": 5, "proxy_upstream_errors_total": 3} {
+	for name, n := range map[string]int{"proxy_streams_total": 5, "proxy_event_streams_total": 5, "proxy_upstream_retries_total": 2, "proxy_upstream_errors_total": 3} {
 		got, err := testutil.GatherAndCount(reg, name)
 		assert.NilError(t, err)
 		assert.Equal(t, got, n, name)
@@ -65,7 +65,7 @@ func TestNames(t *testing.T) {
 // The usage windows are absent until seen, keep what was last seen, and ignore what is no number.
 func TestRateLimits(t *testing.T) {
 	reg := prometheus.NewRegistry()
-	m := metrics.New(reg, "v")
+	m := metrics.New(reg, "v", metrics.Limits{})
 	count := func() int {
 		n, err := testutil.GatherAndCount(reg, "proxy_ratelimit_utilization_ratio", "proxy_ratelimit_reset_timestamp_seconds")
 		assert.NilError(t, err)

@@ -41,7 +41,7 @@ func BenchmarkChain(b *testing.B) {
 		Upstream: u, Timeout: time.Minute, Retries: 2, MaxConnections: 100, MaxBodyBytes: 1 << 20, MaxBufferedBytes: 8 << 20,
 		Rules:  []proxy.Rule{{Name: "anthropic-beta", Value: "oauth-2025-04-20", Add: true}},
 		Logger: slog.New(slog.NewJSONHandler(io.Discard, nil)),
-	}, metrics.New(prometheus.NewRegistry(), "test"))
+	}, metrics.New(prometheus.NewRegistry(), "test", metrics.Limits{}))
 	bare := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(u) },
 		FlushInterval: -1,

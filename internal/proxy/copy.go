@@ -28,9 +28,8 @@ func newBuffers(size int) *sync.Pool {
 }
 
 // copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
-// its proper end. What has come together with the header section goes out together with it, and what came with the end
-// together with the end: for a small answer that is one write, not three. It panics if the client no longer takes it, or when
-// the request's context ends.
+// its proper end. It panics if the client no longer takes it, or when the request's context ends. A body of known length has
+// come to its end with its last byte: its client may close at once, and that is no departure (contract section 5).
 func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	control := http.NewResponseController(w)
 	// A client may close its side and yet neither read nor close the other: a write to it would wait for ever.
@@ -39,12 +38,12 @@ func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 		control.SetWriteDeadline(time.Unix(1, 0))
 	})
 	defer stop()
-	if res.ContentLength != 0 && !hasCome(res.Body) {
+	if res.ContentLength != 0 {
 		control.Flush()
 	}
+	written := int64(0)
 	buffers := smallBuffers
 	for {
-		res.Body.Read(nil) // over HTTP/2 this waits for more, and no buffer waits with it
 		buf := buffers.Get().(*[]byte)
 		n, err := res.Body.Read(*buf)
 		if n > 0 {
@@ -54,10 +53,11 @@ func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 			if err != io.EOF && control.Flush() != nil {
 				panic(http.ErrAbortHandler)
 			}
+			written += int64(n)
 		}
 		buffers.Put(buf)
 		switch {
-		case err == io.EOF:
+		case err == io.EOF, err != nil && written == res.ContentLength && len(res.Trailer) == 0:
 			return nil
 		case err != nil:
 			return err
@@ -67,10 +67,4 @@ func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 			buffers = largeBuffers
 		}
 	}
-}
-
-// hasCome reports whether a read from the body would return at once, if the body can tell.
-func hasCome(body io.Reader) bool {
-	b, ok := body.(interface{ Buffered() int })
-	return ok && b.Buffered() > 0
 }

@@ -30,6 +30,7 @@ type exchange struct {
 	held        *heldBody     // its body, if it has one
 	upstreamID  string        // the upstream's request-id
 	answered    bool          // the answer is the upstream's, not our own error
+	eventStream bool          // it is a text/event-stream
 	failure     error         // why the exchange did not go well; its text is safe to log
 	readErr     error         // what ended the upstream's body, if not its end
 	finished    bool          // the handlers returned; else they panicked to abort the connection
@@ -64,6 +65,7 @@ func (x *exchange) outcome() metrics.Outcome {
 	case errors.Is(x.readErr, upstream.ErrIdleTimeout):
 		return metrics.IdleTimeout
 	case x.readErr != nil:
+		x.failure = errors.New(upstream.Reason(x.readErr))
 		return metrics.UpstreamReset
 	}
 	return metrics.ClientGone // the write to the client failed

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"strings"
 	"sync"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
@@ -58,6 +59,8 @@ func (p *proxy) receive(x *exchange, res *http.Response) {
 	}
 	x.answered = true
 	x.upstreamID = res.Header.Get("Request-Id")
+	mediaType, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
+	x.eventStream = strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
 	removeHopByHop(res.Header)
 	delete(res.Header, "X-Proxy-Request-Id") // ours takes its place when the header is written
 	if len(res.Trailer) > 0 && x.request.Method != http.MethodHead {
@@ -76,8 +79,9 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 	x.failure = failed
 	if failed.Kind == upstream.Timeout {
 		p.metrics.Failed(metrics.Timeout)
-		// The attempts have been made; an SDK's own retries would multiply them, and perhaps the bill.
-		w.Header().Set("X-Should-Retry", "false")
+		if failed.Fate == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
+			w.Header().Set("X-Should-Retry", "false")
+		}
 		writeError(w, http.StatusGatewayTimeout, x.id, failed.Error())
 		return
 	}
@@ -86,13 +90,19 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 }
 
 // attempted is upstream.Options.OnAttempt.
-func (p *proxy) attempted(ctx context.Context, n int, previous error) {
+func (p *proxy) attempted(ctx context.Context, n int, previous *upstream.Error) {
 	x := exchangeFrom(ctx)
 	x.attempts = n
-	if n > 1 {
-		p.metrics.Retries.Inc()
-		p.Logger.Warn("retry: the upstream may have run the request already", "request_id", x.id, "attempt", n, "error", previous.Error())
+	if n == 1 {
+		return
 	}
+	p.metrics.Retried(string(previous.Fate))
+	text := "retry: nothing of the request was sent"
+	if previous.Fate == upstream.MayHaveBeenRead {
+		text = "retry: the upstream may have run the request already"
+	}
+	previous.Attempts = n - 1
+	p.Logger.Warn(text, "request_id", x.id, "attempt", n, "error", previous.Error())
 }
 
 // hints passes informational (1xx) responses on as they come, until it is stopped.

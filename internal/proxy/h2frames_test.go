@@ -76,21 +76,29 @@ func readFrame(in *bufio.Reader) (kind, flags byte, stream uint32, payload []byt
 	return head[3], head[4], binary.BigEndian.Uint32(head[5:]), payload, err
 }
 
-// serveFrames runs an HTTP/2 upstream that hands every complete request to answer, which returns whether the connection
-// stays open. Bodies must fit into the initial window, 64 KiB.
-func serveFrames(t *testing.T, answer func(r *h2request) bool) string {
+// serveH2 runs an upstream of TLS whose connections, once HTTP/2's preface has come, are handle's. It sends nothing by itself.
+func serveH2(t *testing.T, handle func(conn net.Conn, in *bufio.Reader)) string {
 	t.Helper()
 	certified := httptest.NewTLSServer(nil)
 	config := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}}
 	certified.Close()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	assert.NilError(t, err)
+	acceptRaw(t, listener, func(conn net.Conn, in *bufio.Reader, _ int) {
+		if _, err := in.Discard(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err == nil {
+			handle(conn, in)
+		}
+	})
+	return "https://" + listener.Addr().String()
+}
+
+// serveFrames runs an HTTP/2 upstream that hands every complete request to answer, which returns whether the connection
+// stays open. Bodies must fit into the initial window, 64 KiB.
+func serveFrames(t *testing.T, answer func(r *h2request) bool) string {
+	t.Helper()
 	requests := make(chan int, 1)
 	requests <- 0
-	acceptRaw(t, listener, func(conn net.Conn, in *bufio.Reader, _ int) {
-		if _, err := in.Discard(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
-			return
-		}
+	return serveH2(t, func(conn net.Conn, in *bufio.Reader) {
 		writeFrame(conn, frameSettings, 0, 0, nil)
 		bodies := map[uint32]string{}
 		for {
@@ -116,5 +124,4 @@ func serveFrames(t *testing.T, answer func(r *h2request) bool) string {
 			}
 		}
 	})
-	return "https://" + listener.Addr().String()
 }

@@ -62,7 +62,7 @@ func start(t *testing.T, upstreamURL string, changes ...func(*proxy.Options)) *g
 	assert.NilError(t, err)
 	registry := prometheus.NewRegistry()
 	g := &gateway{
-		metrics: metrics.New(registry, "test"),
+		metrics: metrics.New(registry, "test", metrics.Limits{MaxConnections: 100, MaxBufferedBytes: 8 << 20}),
 		log:     &logSink{requests: make(chan map[string]any, 10000)},
 		scrape:  promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	}
@@ -325,6 +325,13 @@ func (g *gateway) metric(t *testing.T, series string) float64 {
 		}
 	}
 	return 0
+}
+
+// retried returns how many attempts were repeated.
+func (g *gateway) retried(t *testing.T) float64 {
+	t.Helper()
+	return g.metric(t, `proxy_upstream_retries_total{previous="nothing_sent"}`) +
+		g.metric(t, `proxy_upstream_retries_total{previous="may_have_been_read"}`)
 }
 
 func (g *gateway) scraped() string {

@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
@@ -17,12 +16,18 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, x: x, metrics: p.metrics, draining: p.Draining}
 		defer func() {
 			outcome := x.outcome()
-			rec.count(outcome)
+			switch {
+			case x.status != 0:
+			case outcome == metrics.Drained:
+				rec.decide(http.StatusServiceUnavailable)
+			default:
+				rec.decide(statusClientGone)
+			}
 			if !x.finished {
 				resetOnClose(r)
 			}
 			if x.answered {
-				p.metrics.StreamEnded(outcome, time.Since(x.start))
+				p.metrics.StreamEnded(outcome, x.eventStream, time.Since(x.start))
 			}
 			x.log(p.Logger, outcome)
 		}()
@@ -31,8 +36,8 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 	})
 }
 
-// statusClientGone is what an exchange counts as whose client left before its end, in the tradition of nginx (contract
-// row 2.8).
+// statusClientGone is what an exchange counts as whose client left before it was sent any status, in the tradition of nginx
+// (contract row 2.8).
 const statusClientGone = 499
 
 // recorder notes what is written to the client.
@@ -41,8 +46,6 @@ type recorder struct {
 	x        *exchange
 	metrics  *metrics.Metrics
 	draining func() bool
-	counted  bool
-	length   int64 // of the response's body; -1 if it shows at the end only
 }
 
 // Unwrap lets http.ResponseController find flushing and deadlines.
@@ -64,38 +67,15 @@ func (w *recorder) WriteHeader(code int) {
 	}
 	if w.x.status == 0 {
 		w.decide(code)
-		w.length = -1
-		if n, err := strconv.ParseInt(h.Get("Content-Length"), 10, 64); err == nil {
-			w.length = n
-		}
-		if w.length == 0 || w.x.request.Method == http.MethodHead || code == http.StatusNoContent || code == http.StatusNotModified {
-			w.count(metrics.Complete)
-		}
 	}
 	w.ResponseWriter.WriteHeader(code)
 }
 
-func (w *recorder) decide(code int) {
-	w.x.status, w.x.headersTime = code, time.Since(w.x.start)
-	w.metrics.Headers(code, w.x.headersTime)
-}
-
-// count decides the final status, which is also the log's, and counts the request under it, once: just before its client
-// can have all of the answer, or when the exchange is over.
-func (w *recorder) count(outcome metrics.Outcome) {
-	if w.counted {
-		return
-	}
-	w.counted = true
-	switch {
-	case w.x.status == 0 && outcome == metrics.Drained:
-		w.decide(http.StatusServiceUnavailable)
-	case w.x.status == 0:
-		w.decide(statusClientGone)
-	case outcome == metrics.ClientGone:
-		w.x.status = statusClientGone
-	}
-	w.metrics.Counted(w.x.request.Method, w.x.status)
+// decide counts the request under its status, once: before the client can have any of the answer, or when the exchange is over
+// without one.
+func (w *recorder) decide(status int) {
+	w.x.status, w.x.headersTime = status, time.Since(w.x.start)
+	w.metrics.Headers(w.x.request.Method, status, w.x.headersTime)
 }
 
 func (w *recorder) Write(p []byte) (int, error) {
@@ -107,9 +87,6 @@ func (w *recorder) Write(p []byte) (int, error) {
 	}
 	if w.x.bytesOut == 0 && len(p) > 0 {
 		w.metrics.FirstByte(time.Since(w.x.start))
-	}
-	if w.length >= 0 && w.x.bytesOut+int64(len(p)) >= w.length {
-		w.count(metrics.Complete)
 	}
 	n, err := w.ResponseWriter.Write(p)
 	w.x.bytesOut += int64(n)

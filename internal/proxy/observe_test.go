@@ -14,7 +14,7 @@ import (
 // header is there, if only with no value.
 func TestContentTypeIsNotGuessed(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		rec := &recorder{ResponseWriter: w, x: newExchange(r), metrics: metrics.New(prometheus.NewRegistry(), ""), draining: func() bool { return false }}
+		rec := &recorder{ResponseWriter: w, x: newExchange(r), metrics: metrics.New(prometheus.NewRegistry(), "", metrics.Limits{}), draining: func() bool { return false }}
 		rec.Write([]byte("<html>"))
 	}))
 	defer s.Close()

@@ -18,8 +18,6 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
-
-	"github.com/basher83/anthropic-oauth-proxy/internal/socket"
 )
 
 const (
@@ -31,7 +29,7 @@ const (
 	idleTimeout = 10 * time.Minute
 )
 
-// Options are the server's settings; all but ConnContext are required.
+// Options are the server's settings; all but ConnContext and Bound are required.
 type Options struct {
 	Proxy       http.Handler  // everything but /health and /metrics
 	Metrics     http.Handler  // GET /metrics
@@ -41,6 +39,7 @@ type Options struct {
 	AbortCause  error         // the cause of the request contexts' end at that deadline
 	Logger      *slog.Logger
 	ConnContext func(context.Context, net.Conn) context.Context
+	Bound       func(net.Addr) // is told, once, where it listens
 }
 
 // Server is a listener and what is served on it.
@@ -51,6 +50,7 @@ type Server struct {
 	draining atomic.Bool
 	running  atomic.Int64 // requests in the proxy's hands, waiting ones included
 	conns    conns
+	tls      tlsWarning
 	abort    context.CancelCauseFunc
 }
 
@@ -84,13 +84,16 @@ func (s *Server) Serve(ctx context.Context, addr string) error {
 	if err != nil {
 		return err // it begins with "listen"
 	}
-	return s.serve(ctx, socket.Listener(listener))
+	return s.serve(ctx, &plainListener{TCPListener: listener.(*net.TCPListener), warn: s.warnTLS})
 }
 
 func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.http.Serve(listener) }()
 	s.state("running", "addr", listener.Addr().String())
+	if s.opts.Bound != nil {
+		s.opts.Bound(listener.Addr())
+	}
 	select {
 	case err := <-failed:
 		return fmt.Errorf("serve: %w", err)
@@ -109,7 +112,7 @@ func (s *Server) state(name string, attrs ...any) {
 // drain returns how many requests it had to abort.
 func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.draining.Store(true)
-	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second signal ends it at once")
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second SIGINT (Ctrl-C) ends it at once; SIGTERM again changes nothing")
 	listener.Close()
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
 	defer cancel()

@@ -6,6 +6,7 @@
 package target
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
@@ -40,6 +41,11 @@ func Path(requestURI string) string {
 	raw, _ := Raw(requestURI)
 	path, _, _ := strings.Cut(raw, "?")
 	return path
+}
+
+// Port returns the port of an http or https URL, written out or not.
+func Port(u *url.URL) string {
+	return cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
 }
 
 // Join returns the URL at the upstream for a request target: the upstream's URL less one trailing slash, and then the

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// attempt limits one attempt by two timers, neither of which runs while bytes flow: HeaderTimeout from the start to the
-// response headers, then IdleTimeout anew for every read of the body. The attempt's context ends when the body is
-// closed, not before: a deadline on the context would cut a long answer.
+// attempt limits one attempt by a timer that does not run while bytes flow: first for connecting, then until the response
+// headers, then anew for every read of the body. The attempt's context ends when the body is closed, not before: a deadline
+// on the context would cut a long answer.
 type attempt struct {
 	next          http.RoundTripper
 	headerTimeout time.Duration
@@ -19,9 +19,19 @@ type attempt struct {
 func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 	parent := req.Context()
 	ctx, cancel := context.WithCancelCause(parent)
-	limit := ErrHeaderTimeout // changed only while the timer does not run
-	timer := time.AfterFunc(t.headerTimeout, func() { cancel(limit) })
-	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	start := time.Now()
+	limit, first := ErrHeaderTimeout, t.headerTimeout // limit changes only while the timer does not run
+	if first > connectTimeout {
+		limit, first = errConnectTimeout, connectTimeout
+	}
+	timer := time.AfterFunc(first, func() { cancel(limit) })
+	s := &sending{next: t.next, ctx: ctx, cancel: cancel, connected: func() {
+		if timer.Stop() {
+			limit = ErrHeaderTimeout
+			timer.Reset(t.headerTimeout - time.Since(start))
+		}
+	}}
+	resp, err := s.send(req)
 	if !timer.Stop() && err == nil {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
 		err = ErrHeaderTimeout
@@ -34,15 +44,17 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if err != nil {
-		timedOut := context.Cause(ctx) == ErrHeaderTimeout
+		cause := context.Cause(ctx)
 		cancel(nil)
-		if parent.Err() != nil {
+		switch {
+		case parent.Err() != nil:
 			return nil, context.Cause(parent)
+		case cause != nil: // a limit of ours, or a repetition that we did not let happen
+			err = cause
 		}
-		if timedOut {
-			err = ErrHeaderTimeout
-		}
-		return nil, classify(err, t.headerTimeout)
+		failed := classify(err, t.headerTimeout)
+		failed.Fate = s.fate()
+		return nil, failed
 	}
 	limit = ErrIdleTimeout
 	resp.Body = &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.idleTimeout}
@@ -70,14 +82,6 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 		err = context.Cause(b.ctx)
 	}
 	return n, err
-}
-
-// Buffered returns how many bytes a Read would return at once, as far as is known.
-func (b *guardedBody) Buffered() int {
-	if body, ok := b.ReadCloser.(interface{ Buffered() int }); ok {
-		return body.Buffered()
-	}
-	return 0
 }
 
 // Close frees the connection or the stream, and tells the upstream if the body was not read to its end.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,7 +16,14 @@ import (
 
 type roundTripper func(*http.Request) (*http.Response, error)
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+// RoundTrip connects at once and sends the request, and then it is f's.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	if trace := httptrace.ContextClientTrace(r.Context()); trace != nil {
+		trace.GotConn(httptrace.GotConnInfo{})
+		trace.WroteHeaders()
+	}
+	return f(r)
+}
 
 func request(ctx context.Context) *http.Request {
 	r, err := http.NewRequestWithContext(ctx, "POST", "http://upstream/v1/messages", strings.NewReader("body"))
@@ -45,10 +53,36 @@ func TestHeaderTimeout(t *testing.T) {
 		assert.Assert(t, errors.As(err, &failed))
 		assert.Equal(t, failed.Kind, Timeout)
 		assert.ErrorIs(t, err, ErrHeaderTimeout)
+		assert.Equal(t, failed.Fate, MayHaveBeenRead)
 		assert.Equal(t, time.Since(start), 60*time.Second)
 		failed.Attempts = 3
 		assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
 	})
+}
+
+// unconnected is a transport that gets no connection.
+type unconnected struct{}
+
+func (unconnected) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// Rows 2.1 and 2.4: connecting has ten seconds, or the whole attempt if that is less, and then nothing was sent.
+func TestConnectTimeout(t *testing.T) {
+	for _, tc := range []struct{ headerTimeout, limit time.Duration }{{10 * time.Minute, 10 * time.Second}, {3 * time.Second, 3 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			start := time.Now()
+			a := &attempt{headerTimeout: tc.headerTimeout, idleTimeout: time.Minute, next: unconnected{}}
+			_, err := a.RoundTrip(request(t.Context()))
+			var failed *Error
+			assert.Assert(t, errors.As(err, &failed))
+			assert.Equal(t, failed.Kind, Timeout)
+			assert.Equal(t, failed.Fate, NothingSent)
+			assert.Equal(t, failed.Limit, tc.limit)
+			assert.Equal(t, time.Since(start), tc.limit)
+		})
+	}
 }
 
 // Row 3.2: once the headers are there, a stream that keeps sending lives for hours; its context ends with its body.

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/net/http2"
 	"gotest.tools/v3/assert"
-
-	"github.com/basher83/anthropic-oauth-proxy/internal/h2"
 )
 
 // Rows 2.1, 2.5 and 2.6: what each error means. The texts are net/http's own, wrapped as it wraps them.
@@ -33,7 +31,7 @@ func TestClassify(t *testing.T) {
 		{ErrHeaderTimeout, Timeout, "no response headers"},
 		{op("dial", os.ErrDeadlineExceeded), Timeout, "cannot connect"},
 		{op("dial", context.DeadlineExceeded), Timeout, "cannot connect"},
-		{context.DeadlineExceeded, Timeout, "the proxy named by HTTPS_PROXY does not answer"},
+		{context.DeadlineExceeded, Timeout, "cannot connect"},
 		{op("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)), Connection, "connection refused"},
 		{op("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH)), Connection, "no route to the upstream"},
 		{op("dial", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}), Connection, "cannot resolve the upstream's name"},
@@ -43,14 +41,12 @@ func TestClassify(t *testing.T) {
 		{op("readfrom", op("write", os.NewSyscallError("write", syscall.ETIMEDOUT))), Timeout, "the connection died"},
 		{op("read", os.NewSyscallError("read", syscall.ECONNRESET)), Connection, "connection reset"},
 		{op("proxyconnect", op("dial", syscall.ECONNREFUSED)), Connection, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
-		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF), Connection, "the upstream closed the connection before the response headers"},
+		{fmt.Errorf("net/http: HTTP/1.x transport connection broken: %w", io.ErrUnexpectedEOF), Connection, "the upstream closed the connection"},
 		{errors.New(`malformed HTTP response "SECRET"`), Connection, "the answer was not valid HTTP"},
-		{&h2.ResetError{Code: http2.ErrCodeInternal}, Connection, "the upstream reset the HTTP/2 stream"},
-		{h2.ErrClosed, Connection, "the upstream closed the HTTP/2 connection"},
-		{h2.ErrRefused, Connection, "the upstream refused the request twice"},
-		{h2.ErrNoStreams, Connection, "the upstream allows no HTTP/2 streams"},
-		{h2.ErrMalformed, Connection, "the answer was not valid HTTP"},
-		{h2.ErrDead, Timeout, "the connection died"},
+		{streamError{Code: 2, Cause: errors.New("received from peer")}, Connection, "the upstream reset the HTTP/2 stream (INTERNAL_ERROR)"},
+		{streamError{Code: 1, Cause: errors.New("SECRET")}, Connection, "the answer was not valid HTTP"},
+		{errRefusedTwice, Connection, "the upstream refused the request twice"},
+		{errConnectTimeout, Timeout, "cannot connect"},
 		{errors.New("SECRET"), Connection, "no usable response"},
 	} {
 		got := classify(tc.err, time.Minute)
@@ -98,12 +94,12 @@ func TestClassifyRealErrors(t *testing.T) {
 		{untrusted.URL, "TLS: the upstream's certificate is not trusted"},
 		{strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the upstream does not speak TLS on this port"},
 		{"http://name.invalid", "cannot resolve the upstream's name"},
-		{speak(""), "the upstream closed the connection before the response headers"},
+		{speak(""), "the upstream closed the connection"},
 		{speak("SECRET greetings\r\n\r\n"), "the answer was not valid HTTP"},
 		{speak("HTTP/1.1 200 OK\r\nSECRET header\r\n\r\n"), "the answer was not valid HTTP"},
 		{speak("HTTP/1.1 200 OK\r\nContent-Length: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
 		{speak("HTTP/1.1 200 OK\r\nTransfer-Encoding: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
-		{speak("HTTP/1.1 200 OK\r\n"), "the upstream closed the connection before the response headers"},
+		{speak("HTTP/1.1 200 OK\r\n"), "the upstream closed the connection"},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		r, err := http.NewRequestWithContext(ctx, "POST", tc.url, nil)
@@ -116,4 +112,54 @@ func TestClassifyRealErrors(t *testing.T) {
 		assert.Equal(t, failed.Attempts, 1)
 		cancel()
 	}
+}
+
+// silenced is a connection whose peer can be made deaf: what comes is not read any more.
+type silenced struct {
+	net.Conn
+	deaf <-chan struct{}
+}
+
+func (c silenced) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	select {
+	case <-c.deaf:
+		<-make(chan struct{})
+	default:
+	}
+	return n, err
+}
+
+type silencedListener struct {
+	net.Listener
+	deaf <-chan struct{}
+}
+
+func (l silencedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	return silenced{c, l.deaf}, err
+}
+
+// Row 2.5: net/http's text for a PING without an answer.
+func TestUnansweredPing(t *testing.T) {
+	deaf := make(chan struct{})
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(deaf)
+		<-make(chan struct{})
+	}))
+	s.EnableHTTP2 = true
+	s.Listener = silencedListener{s.Listener, deaf}
+	s.StartTLS()
+	rt := newTransport(Options{HeaderTimeout: time.Minute})
+	rt.TLSClientConfig.RootCAs = x509.NewCertPool()
+	rt.TLSClientConfig.RootCAs.AddCert(s.Certificate())
+	rt.HTTP2.SendPingTimeout, rt.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
+	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL, strings.NewReader("a"))
+	assert.NilError(t, err)
+	_, err = (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).RoundTrip(r)
+	var failed *Error
+	assert.Assert(t, errors.As(err, &failed), "%v", err)
+	assert.Equal(t, failed.Kind, Timeout)
+	assert.Equal(t, failed.Reason, "the connection died")
+	assert.Equal(t, failed.Fate, MayHaveBeenRead)
 }

@@ -1,25 +1,139 @@
 package upstream
 
 import (
+	"context"
+	"crypto/tls"
 	"net/http"
+	"net/http/httptrace"
 	"strings"
+	"sync/atomic"
 )
 
-// resendGuard keeps http.Transport from sending a request again that the upstream may have read (contract row 2.6). Over
-// HTTP/1.1 it does so with any that carries Idempotency-Key or X-Idempotency-Key, if the connection ends before the answer.
-// What remains is a GET, HEAD or OPTIONS on a reused connection that turns out to be closed: safe methods (RFC 9110
-// section 9.2.1) are sent again.
-type resendGuard struct{ next http.RoundTripper }
+// sending is one attempt's way through net/http: what has been sent so far, and what may be sent again.
+//
+// An upstream closes idle connections, and refuses requests before it has looked at them; a request that was not processed
+// is sent again, and that is no attempt (contract row 2.6). net/http does it by itself, and more: it sends again after
+// PROTOCOL_ERROR (golang/go#47635), and over HTTP/1.1 whatever carries an Idempotency-Key, though the upstream may have read
+// it. So it is given bodies that it cannot send again, and send decides. Requests without a body it does send again; got stops
+// it before it has written what it should not.
+type sending struct {
+	next      http.RoundTripper
+	ctx       context.Context
+	cancel    context.CancelCauseFunc
+	connected func() // is called when a connection stands
 
-func (t *resendGuard) RoundTrip(req *http.Request) (*http.Response, error) {
-	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
-		if values, ok := req.Header[name]; ok {
-			// http.Transport looks for the canonical spelling only; to the upstream names are case-insensitive.
-			req = req.WithContext(req.Context())
-			req.Header = req.Header.Clone()
-			delete(req.Header, name)
-			req.Header[strings.ToLower(name)] = values
+	again  int         // how often net/http sent again what it had written
+	before bool        // something was sent on an earlier connection
+	conn   *conn       // the present one, nil if unknown
+	offset int64       // how much had been written on it
+	reused bool        // it is not a new one
+	http2  bool        // it carries other requests, too
+	wrote  atomic.Bool // net/http says that it has written the header section
+}
+
+// send makes one attempt.
+func (s *sending) send(req *http.Request) (*http.Response, error) {
+	trace := &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) {
+			last := s.conn
+			repeated := s.got(info)
+			if repeated && s.http2 && (req.Body == nil || req.Body == http.NoBody) {
+				s.stopAgain(req.Method, last == s.conn)
+			}
+		},
+		WroteHeaders: func() { s.wrote.Store(true) },
+	}
+	if t, ok := s.next.(*transport); ok {
+		trace.PutIdleConn = func(error) { t.idle() }
+	}
+	ctx := httptrace.WithClientTrace(s.ctx, trace)
+	for refusals := 0; ; {
+		resp, err := s.next.RoundTrip(unrepeatable(req).WithContext(ctx))
+		if err == nil || s.ctx.Err() != nil || req.GetBody == nil {
+			return resp, err
+		}
+		switch {
+		case s.reused && !s.onWire(): // the upstream had closed it
+		case refused(err) && refusals == 0:
+			refusals++
+			s.wrote.Store(false)
+		case refused(err):
+			return nil, errRefusedTwice
+		default:
+			return nil, err
+		}
+		if req, err = rewound(req); err != nil {
+			return nil, err
 		}
 	}
-	return t.next.RoundTrip(req)
+}
+
+// unrepeatable is the request as net/http cannot send it twice. It looks for the canonical spelling of the two headers only;
+// to the upstream names are case-insensitive.
+func unrepeatable(req *http.Request) *http.Request {
+	once := *req
+	once.GetBody = nil
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := once.Header[name]; ok {
+			once.Header = once.Header.Clone()
+			delete(once.Header, name)
+			once.Header[strings.ToLower(name)] = values
+		}
+	}
+	return &once
+}
+
+// got notes the connection on which the request is about to be sent. It reports whether it was sent on another before.
+func (s *sending) got(info httptrace.GotConnInfo) (repeated bool) {
+	repeated = s.onWire()
+	s.before = s.before || repeated
+	s.wrote.Store(false)
+	secured, isTLS := info.Conn.(*tls.Conn)
+	s.http2 = isTLS && secured.ConnectionState().NegotiatedProtocol == "h2"
+	s.reused = info.Reused
+	if s.conn = connOf(info.Conn); s.conn != nil {
+		s.conn.awaitGreeting(s.ctx)
+		s.offset = s.conn.written.Load()
+	}
+	if s.ctx.Err() == nil {
+		s.connected()
+	}
+	return repeated
+}
+
+// stopAgain ends an attempt in which net/http is about to send again what the upstream has refused twice, or may have read. A
+// stream that was refused goes out again on the same connection; on another one it may be after GOAWAY, which is as good, or
+// after PROTOCOL_ERROR, and net/http does not say.
+func (s *sending) stopAgain(method string, sameConn bool) {
+	s.again++
+	switch {
+	case s.again > 1:
+		s.cancel(errRefusedTwice)
+	case !sameConn && !safe(method):
+		s.cancel(errNotRepeated)
+	}
+}
+
+// safe reports whether a request asks for no change (RFC 9110 section 9.2.1).
+func safe(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+		return true
+	}
+	return false
+}
+
+// onWire reports whether any of the request may have left on the present connection.
+func (s *sending) onWire() bool {
+	if s.conn != nil && !s.http2 {
+		return s.conn.written.Load() > s.offset // for net/http a buffered header section is written
+	}
+	return s.wrote.Load()
+}
+
+func (s *sending) fate() Fate {
+	if s.before || s.onWire() {
+		return MayHaveBeenRead
+	}
+	return NothingSent
 }

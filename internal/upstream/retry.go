@@ -15,39 +15,53 @@ const retryPause = 100 * time.Millisecond
 type retry struct {
 	next      http.RoundTripper
 	retries   int
-	onAttempt func(ctx context.Context, n int, previous error)
+	onAttempt func(ctx context.Context, n int, previous *Error)
 }
 
 func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	var previous error
+	var previous *Error
+	fate := NothingSent // of all attempts together
 	for n := 1; ; n++ {
-		r := req
-		if n > 1 && req.GetBody != nil {
-			body, err := req.GetBody()
-			if err != nil {
-				return nil, &Error{Kind: Connection, Reason: "the request body is gone", Attempts: n - 1, Err: err}
+		if n > 1 {
+			var err error
+			if req, err = rewound(req); err != nil {
+				return nil, &Error{Kind: Connection, Fate: fate, Reason: "the request body is gone", Attempts: n - 1, Err: err}
 			}
-			r = req.WithContext(ctx)
-			r.Body = body
 		}
 		if t.onAttempt != nil {
 			t.onAttempt(ctx, n, previous)
 		}
-		resp, err := t.next.RoundTrip(r)
-		var failed *Error
-		if !errors.As(err, &failed) {
+		resp, err := t.next.RoundTrip(req)
+		if !errors.As(err, &previous) {
 			return resp, err
 		}
-		failed.Attempts = n
-		if failed.Kind != Timeout || n > t.retries {
-			return nil, failed
+		if previous.Fate == MayHaveBeenRead {
+			fate = MayHaveBeenRead
 		}
-		previous = failed
+		if previous.Kind != Timeout || n > t.retries {
+			last := *previous
+			last.Fate, last.Attempts = fate, n
+			return nil, &last
+		}
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// rewound returns the request with its body from the first byte on.
+func rewound(req *http.Request) (*http.Request, error) {
+	if req.GetBody == nil {
+		return req, nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	again := *req
+	again.Body = body
+	return &again, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func timedOut() error {
-	return &Error{Kind: Timeout, Reason: "no response headers", Limit: 60 * time.Second}
+	return &Error{Kind: Timeout, Fate: NothingSent, Reason: "no response headers", Limit: 60 * time.Second, Attempts: 1}
 }
 
 // Row 2.3: at most three attempts, 100 ms apart, with identical bytes, each announced.
@@ -32,7 +32,7 @@ func TestRetryAfterTimeout(t *testing.T) {
 				bodies = append(bodies, string(body))
 				return nil, timedOut()
 			}),
-			onAttempt: func(_ context.Context, n int, previous error) {
+			onAttempt: func(_ context.Context, n int, previous *Error) {
 				announced = append(announced, n)
 				assert.Equal(t, previous != nil, n > 1)
 			},
@@ -69,14 +69,14 @@ func TestNoRetry(t *testing.T) {
 		err     error
 	}{
 		"retries are off":  {0, timedOut()},
-		"connection error": {2, &Error{Kind: Connection, Reason: "connection reset"}},
+		"connection error": {2, &Error{Kind: Connection, Reason: "connection reset", Attempts: 1}},
 		"client gone":      {2, context.Canceled},
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := 0
 			rt := &retry{retries: tc.retries, next: roundTripper(func(r *http.Request) (*http.Response, error) { n++; return nil, tc.err })}
 			_, err := rt.RoundTrip(request(t.Context()))
-			assert.Equal(t, err, tc.err)
+			assert.Equal(t, err.Error(), tc.err.Error())
 			assert.Equal(t, n, 1)
 		})
 	}
@@ -97,4 +97,39 @@ func TestDepartureBetweenAttempts(t *testing.T) {
 		assert.Equal(t, err, left)
 		assert.Equal(t, n, 1)
 	})
+}
+
+// Row 2.4: what one attempt may have sent, the request may have sent.
+func TestFateOfAllAttempts(t *testing.T) {
+	for _, tc := range []struct {
+		fates []Fate
+		want  Fate
+	}{
+		{[]Fate{NothingSent, NothingSent, NothingSent}, NothingSent},
+		{[]Fate{NothingSent, MayHaveBeenRead, NothingSent}, MayHaveBeenRead},
+		{[]Fate{MayHaveBeenRead, NothingSent, NothingSent}, MayHaveBeenRead},
+		{[]Fate{NothingSent, NothingSent, MayHaveBeenRead}, MayHaveBeenRead},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var announced []Fate
+			n := 0
+			rt := &retry{
+				retries: 2,
+				next: roundTripper(func(*http.Request) (*http.Response, error) {
+					n++
+					return nil, &Error{Kind: Timeout, Fate: tc.fates[n-1]}
+				}),
+				onAttempt: func(_ context.Context, n int, previous *Error) {
+					if n > 1 {
+						announced = append(announced, previous.Fate)
+					}
+				},
+			}
+			_, err := rt.RoundTrip(request(t.Context()))
+			var failed *Error
+			assert.Assert(t, errors.As(err, &failed))
+			assert.Equal(t, failed.Fate, tc.want)
+			assert.DeepEqual(t, announced, tc.fates[:2])
+		})
+	}
 }

@@ -9,8 +9,21 @@ import (
 
 // Rows 2.1, 2.5, 2.9: the settings that no test here can wait for.
 func TestTransportSettings(t *testing.T) {
-	assert.Equal(t, connectTimeout, 5*time.Second)
-	assert.Equal(t, idleConnTimeout, 90*time.Second)
+	assert.Equal(t, connectTimeout, 10*time.Second)
+	assert.Equal(t, http1Idle, 90*time.Second)
+	assert.Equal(t, http2Idle, time.Hour)
 	assert.Assert(t, deadPeerAfter <= 60*time.Second)
 	assert.Equal(t, pingAfter+pingTimeout, deadPeerAfter)
+}
+
+// Row 2.9: after a sleep no idle connection is trusted; a clock that is set, or a busy machine, is no sleep.
+func TestSleep(t *testing.T) {
+	assert.Assert(t, overslept(8*time.Hour, 3*time.Second))
+	assert.Assert(t, overslept(time.Minute, 0))
+	assert.Assert(t, !overslept(time.Hour, time.Hour))
+	assert.Assert(t, !overslept(5*time.Second, 0))
+	assert.Assert(t, !overslept(-time.Hour, time.Second))
+	var c clock
+	assert.Assert(t, !c.slept())
+	assert.Assert(t, !c.slept())
 }

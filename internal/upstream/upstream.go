@@ -20,12 +20,12 @@ type Options struct {
 	PlainHTTP bool
 	// OnAttempt, if not nil, is called in the caller's goroutine before attempt n (1, 2, …). From the second on,
 	// previous is the timeout that ended the one before.
-	OnAttempt func(ctx context.Context, n int, previous error)
+	OnAttempt func(ctx context.Context, n int, previous *Error)
 }
 
 // New returns the RoundTripper for the upstream, as the package comment describes it. Every error it returns is either
 // an *Error or the cause of the request context's end.
 func New(opts Options) http.RoundTripper {
-	attempt := &attempt{next: &resendGuard{next: newTransport(opts)}, headerTimeout: opts.HeaderTimeout, idleTimeout: opts.IdleTimeout}
+	attempt := &attempt{next: newTransport(opts), headerTimeout: opts.HeaderTimeout, idleTimeout: opts.IdleTimeout}
 	return &retry{next: attempt, retries: opts.Retries, onAttempt: opts.OnAttempt}
 }

@@ -1,15 +1,12 @@
-// Probe is what the cluster check runs beside the proxy: the upstream that streams, and the clients that look whether it does.
+// Probe is what the cluster check runs beside the proxy: the clients that look whether it streams. The upstream is the stand-in.
 //
-//	probe upstream           serve on :8080
-//	probe stream  http://…   hold a streamed request through the proxy until the upstream is told to finish it
-//	probe release http://…   tell the upstream to finish its streams
+//	probe stream  http://…   hold a streamed request through the proxy until the stand-in is told to finish it
+//	probe release http://…   tell the stand-in to finish its streams
 //	probe refused http://…   succeed only if no connection can be made
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -17,8 +14,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"strings"
 	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 func main() {
@@ -29,29 +28,18 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) == 1 && args[0] == "upstream" {
-		return http.ListenAndServe(":8080", newUpstream())
+	commands := map[string]func(context.Context, string) error{
+		"stream":  func(ctx context.Context, url string) error { return stream(ctx, url, os.Stdout) },
+		"release": release,
+		"refused": refused,
 	}
-	if len(args) != 2 {
-		return errors.New("usage: probe upstream | probe stream URL | probe release URL | probe refused URL")
+	if len(args) != 2 || commands[args[0]] == nil {
+		return fmt.Errorf("usage: probe stream|release|refused URL")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
-	switch args[0] {
-	case "stream":
-		return stream(ctx, args[1], os.Stdout)
-	case "release":
-		return release(ctx, args[1])
-	case "refused":
-		return refused(ctx, args[1])
-	}
-	return fmt.Errorf("unknown command %q", args[0])
+	return commands[args[0]](ctx, args[1])
 }
-
-const (
-	first = "data: first"
-	last  = "data: last"
-)
 
 // stream sees the first event while the upstream still holds back the last: only a proxy that passes events on at once, and
 // that lets a stream live through whatever happens in between, gets to the end.
@@ -59,49 +47,31 @@ func stream(ctx context.Context, proxy string, out io.Writer) error {
 	if err := healthy(ctx, proxy); err != nil {
 		return err
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, proxy+"/v1/messages", strings.NewReader(`{"stream":true}`))
+	events, err := client.New(proxy).Open(ctx, standin.Part{Events: 1, End: standin.Hold}, []byte("{}"))
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
+	defer events.Close()
+	if _, err := events.Next(); err != nil {
 		return err
 	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(response.Body)
-		return fmt.Errorf("POST /v1/messages: %s: %s", response.Status, body)
+	fmt.Fprintln(out, "the first event is here")
+	if err := events.Rest(); err != nil {
+		return err
 	}
-	seen := ""
-	for lines := bufio.NewScanner(response.Body); ; {
-		if !lines.Scan() {
-			return fmt.Errorf("the stream ended after %q, without the last event: %v", seen, lines.Err())
-		}
-		switch seen = lines.Text(); seen {
-		case first:
-			fmt.Fprintln(out, "the first event is here")
-		case last:
-			fmt.Fprintln(out, "the last event is here")
-			return nil
-		}
-	}
+	fmt.Fprintln(out, "the last event is here")
+	return nil
 }
 
 // healthy waits for /health: a network policy takes a moment until it knows the address of a new pod.
 func healthy(ctx context.Context, proxy string) error {
-	client := http.Client{Timeout: 5 * time.Second}
 	for {
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, proxy+"/health", nil)
-		if err != nil {
-			return err
-		}
-		response, err := client.Do(request)
+		res, err := client.New(proxy).Do(ctx, http.MethodGet, "/health", nil, 0)
 		if err == nil {
-			response.Body.Close()
-			if response.StatusCode == http.StatusOK {
+			if err = client.Refused(res); err == nil {
+				res.Body.Close()
 				return nil
 			}
-			err = errors.New(response.Status)
 		}
 		select {
 		case <-ctx.Done():
@@ -112,17 +82,13 @@ func healthy(ctx context.Context, proxy string) error {
 }
 
 func release(ctx context.Context, upstream string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, upstream+"/release", nil)
+	res, err := client.New(upstream).Do(ctx, http.MethodPost, standin.PartPath+"/release", nil, 0)
 	if err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("POST /release: %s", response.Status)
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		return fmt.Errorf("release: %s", res.Status)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -13,14 +12,14 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
 // What check.sh does in a cluster, without one: the proxy is told to stop in the middle of the stream, and the stream survives.
 func TestStreamOutlivesTheStop(t *testing.T) {
-	upstream := httptest.NewServer(newUpstream())
-	defer upstream.Close()
+	upstream := upstream(t)
 	proxy := binary.Start(t, binary.Config{Upstream: upstream.URL})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -48,13 +47,12 @@ func TestStreamOutlivesTheStop(t *testing.T) {
 }
 
 func TestStreamSaysWhatIsWrong(t *testing.T) {
-	upstream := httptest.NewServer(newUpstream())
-	defer upstream.Close()
+	upstream := upstream(t)
 
 	t.Run("the proxy adds no flag", func(t *testing.T) {
 		proxy := binary.Start(t, binary.Config{Upstream: upstream.URL, Headers: "headers = []"})
 		err := stream(t.Context(), proxy.URL, io.Discard)
-		assert.ErrorContains(t, err, "401 Unauthorized: the proxy did not add the OAuth beta flag")
+		assert.ErrorContains(t, err, "status 401: the beta flag oauth-2025-04-20 must be there exactly once")
 	})
 	t.Run("the stream is cut", func(t *testing.T) {
 		proxy := binary.Start(t, binary.Config{Upstream: upstream.URL})
@@ -63,8 +61,8 @@ func TestStreamSaysWhatIsWrong(t *testing.T) {
 		go func() { ended <- stream(t.Context(), proxy.URL, out) }()
 		_, err := bufio.NewReader(printed).ReadString('\n')
 		assert.NilError(t, err)
-		upstream.CloseClientConnections()
-		assert.ErrorContains(t, <-ended, `the stream ended after "", without the last event`)
+		upstream.CloseConnections()
+		assert.ErrorContains(t, <-ended, "unexpected EOF")
 	})
 	t.Run("the proxy is not there", func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
@@ -81,6 +79,15 @@ func TestRefused(t *testing.T) {
 	assert.ErrorContains(t, refused(t.Context(), "http://"+listener.Addr().String()), "lets this pod in")
 	assert.NilError(t, refused(t.Context(), "http://"+unused(t)))
 	assert.ErrorContains(t, refused(t.Context(), "http://no-such-name.invalid:80"), "no-such-name.invalid")
+}
+
+// upstream is what probe.yaml deploys: the stand-in, without TLS.
+func upstream(t *testing.T) *standin.Server {
+	t.Helper()
+	s, err := standin.Start(standin.Options{Plain: true})
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.Check(t, s.Close()) })
+	return s
 }
 
 // unused is an address on which nothing listens.

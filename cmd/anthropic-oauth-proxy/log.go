@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// lines writes the log from a goroutine of its own, so that no request ever waits for whoever reads it. When nobody does, lines
+// are dropped, and their number is told as soon as somebody reads again (contract section 8).
+type lines struct {
+	w       io.Writer
+	queue   chan []byte
+	dropped atomic.Int64
+	logger  *slog.Logger // writes here, too
+	written chan struct{}
+}
+
+const (
+	maxUnwritten = 512         // lines that wait for their reader
+	closeWait    = time.Second // for the last ones, at the end
+)
+
+// newLines returns a log of JSON lines, or of lines for people if w is a terminal.
+func newLines(w io.Writer, level slog.Level) *lines {
+	l := &lines{w: w, queue: make(chan []byte, maxUnwritten), written: make(chan struct{})}
+	options := &slog.HandlerOptions{Level: level}
+	if isTerminal(w) {
+		l.logger = slog.New(slog.NewTextHandler(l, options))
+	} else {
+		l.logger = slog.New(slog.NewJSONHandler(l, options))
+	}
+	go l.run()
+	return l
+}
+
+// Write takes p, which is one line, and keeps a copy. It never waits, and reports no error: there is nowhere to tell.
+func (l *lines) Write(p []byte) (int, error) {
+	select {
+	case l.queue <- append([]byte(nil), p...):
+	default:
+		l.dropped.Add(1)
+	}
+	return len(p), nil
+}
+
+func (l *lines) run() {
+	defer close(l.written)
+	for line := range l.queue {
+		if line == nil {
+			return // Close
+		}
+		if _, err := l.w.Write(line); err != nil { // its reader is gone
+			l.dropped.Add(1)
+		} else if n := l.dropped.Swap(0); n > 0 {
+			l.logger.Warn("log lines were lost: nobody read them", "lines", n)
+		}
+	}
+}
+
+// Close returns when everything is written, or cannot be within the given time.
+func (l *lines) Close(wait time.Duration) {
+	timeout := time.After(wait)
+	select {
+	case l.queue <- nil:
+	case <-timeout:
+		return
+	}
+	select {
+	case <-l.written:
+	case <-timeout:
+	}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&fs.ModeCharDevice != 0
+}
+
+// greet tells a person at a terminal the one thing to do next.
+func (l *lines) greet(addr string) {
+	if isTerminal(l.w) {
+		fmt.Fprintf(l, "\nTo use it, in another terminal: export ANTHROPIC_BASE_URL=http://%s\nCtrl-C lets running answers finish, a second one ends at once.\n\n", addr)
+	}
+}
+
+// stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so
+// only its beginning, up to the first quoted byte, is passed on.
+type stdlibLog struct{ logger *slog.Logger }
+
+func (l stdlibLog) Write(p []byte) (int, error) {
+	text, _, _ := strings.Cut(strings.TrimSpace(string(p)), " starting with ")
+	if !strings.HasPrefix(text, "Unsolicited response received on idle HTTP channel") {
+		text = "net/http had something to say that may quote a message; it is withheld"
+	}
+	l.logger.Warn(text)
+	return len(p), nil
+}

@@ -1,0 +1,112 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
+)
+
+// Stream is one stream of a Part, as its client sees it.
+type Stream struct {
+	Header http.Header
+	Events int // read so far
+
+	body  io.ReadCloser
+	lines *bufio.Reader
+	text  int
+	buf   []byte
+	spare []byte
+	over  bool
+}
+
+// Open asks for a Part that is a stream. The answer must be a 200, and have begun as one.
+func (c *Client) Open(ctx context.Context, p standin.Part, body []byte) (*Stream, error) {
+	res, err := c.Post(ctx, p, body)
+	if err != nil {
+		return nil, err
+	}
+	return NewStream(res, p)
+}
+
+// NewStream reads an answer that has come.
+func NewStream(res *http.Response, p standin.Part) (*Stream, error) {
+	if err := Refused(res); err != nil {
+		return nil, err
+	}
+	if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/event-stream") {
+		res.Body.Close()
+		return nil, fmt.Errorf("%w: no stream, but %q", ErrWrongBytes, got)
+	}
+	return &Stream{Header: res.Header, body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
+}
+
+// Next reads the next event and returns how long it was on its way. It returns io.EOF only after the proper end.
+func (s *Stream) Next() (time.Duration, error) {
+	_, delay, err := s.NextSent()
+	return delay, err
+}
+
+// NextSent is Next, and tells also when the event was sent.
+func (s *Stream) NextSent() (sent, delay time.Duration, err error) {
+	event, err := s.read()
+	if err != nil {
+		return 0, 0, err
+	}
+	if s.over {
+		return 0, 0, fmt.Errorf("%w: after the last event %.200q", ErrWrongBytes, event)
+	}
+	if bytes.HasPrefix(event, []byte("event: message_stop\n")) {
+		if s.spare = standin.AppendLast(s.spare[:0], s.Events); !bytes.Equal(event, s.spare) {
+			return 0, 0, fmt.Errorf("%w: %.200q after %d events", ErrWrongBytes, event, s.Events)
+		}
+		s.over = true
+		return s.NextSent()
+	}
+	s.spare = append(s.spare[:0], event...) // grown once
+	if sent, err = standin.ParseEvent(event, s.Events, s.text, s.spare); err != nil {
+		return 0, 0, fmt.Errorf("%w: %w", ErrWrongBytes, err)
+	}
+	s.Events++
+	return sent, standin.Now() - sent, nil
+}
+
+// read reads the bytes of one event, up to and with its empty line.
+func (s *Stream) read() ([]byte, error) {
+	s.buf = s.buf[:0]
+	for {
+		line, err := s.lines.ReadSlice('\n')
+		s.buf = append(s.buf, line...)
+		switch {
+		case err == nil && len(line) == 1 && (len(s.buf) == 1 || bytes.HasSuffix(s.buf, []byte("\n\n"))):
+			return s.buf, nil
+		case err == io.EOF && s.over && len(s.buf) == 0:
+			return nil, io.EOF
+		case err == io.EOF:
+			return nil, fmt.Errorf("%w: a clean end after %d events, without the last", ErrWrongBytes, s.Events)
+		case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		}
+	}
+}
+
+// Rest reads to the proper end.
+func (s *Stream) Rest() error {
+	for {
+		if _, err := s.Next(); err == io.EOF {
+			return nil
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// Close leaves; before the end, that closes the connection.
+func (s *Stream) Close() { s.body.Close() }

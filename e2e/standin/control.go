@@ -1,0 +1,158 @@
+package standin
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+)
+
+// attempts is what is known of the attempts under one Part's Name.
+type attempts struct{ arrived, running int }
+
+func (s *Server) arrive(method, name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if method == http.MethodPost {
+		s.posts++
+	}
+	if name == "" {
+		return 1
+	}
+	a := s.attempts[name]
+	a.arrived++
+	a.running++
+	s.attempts[name] = a
+	s.wake()
+	return a.arrived
+}
+
+func (s *Server) depart(name string) {
+	if name == "" {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.attempts[name]
+	a.running--
+	s.attempts[name] = a
+	s.wake()
+}
+
+// wake wakes all that wait for something to change. The caller holds mu.
+func (s *Server) wake() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Attempts returns how many attempts at the Part of that name have arrived, and how many are not over yet.
+func (s *Server) Attempts(name string) (arrived, running int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.attempts[name]
+	return a.arrived, a.running
+}
+
+// Await waits until the attempts at the Part of that name are as they should be.
+func (s *Server) Await(ctx context.Context, name string, good func(arrived, running int) bool) error {
+	for {
+		s.mu.Lock()
+		a, changed := s.attempts[name], s.changed
+		s.mu.Unlock()
+		if good(a.arrived, a.running) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("of %s, %d attempts arrived and %d still run: %w", name, a.arrived, a.running, ctx.Err())
+		}
+	}
+}
+
+// Posts returns how many POSTs came for Parts: what nobody may repeat lightly.
+func (s *Server) Posts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.posts
+}
+
+// Release lets everything end that is held. `POST /play/release` does the same from outside.
+func (s *Server) Release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.released)
+	s.released = make(chan struct{})
+}
+
+func (s *Server) held() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.released
+}
+
+// Tick asks the nth of the paced streams for an event. If the stream has not sent its last one yet, nothing happens.
+func (s *Server) Tick(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.streams) == 0 {
+		return
+	}
+	select {
+	case s.streams[n%len(s.streams)].tick <- struct{}{}:
+	default:
+	}
+}
+
+// Paced returns how many paced streams there are, and how many events were sent on them.
+func (s *Server) Paced() (streams, events int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, st := range s.streams {
+		events += st.sent
+	}
+	return len(s.streams), events
+}
+
+// Hangup asks the proxy off a connection, without harm, with the next answer there is.
+func (s *Server) Hangup() { s.hangups.Add(1) }
+
+// Reset resets one connection, with all it carries, and returns whether there was one. choose is given their number.
+func (s *Server) Reset(choose func(n int) int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.conns) == 0 {
+		return false
+	}
+	conn := s.conns[choose(len(s.conns))]
+	if c, ok := conn.(*tls.Conn); ok {
+		conn = c.NetConn() // without a goodbye of TLS
+	}
+	if c, ok := conn.(*net.TCPConn); ok {
+		_ = c.SetLinger(0) // it is closed anyway
+	}
+	conn.Close()
+	return true
+}
+
+// CloseConnections closes all connections, and keeps serving.
+func (s *Server) CloseConnections() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, conn := range s.conns {
+		conn.Close()
+	}
+}
+
+func (s *Server) track(conn net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.conns = append(s.conns, conn)
+	case http.StateClosed, http.StateHijacked:
+		s.conns = slices.DeleteFunc(s.conns, func(c net.Conn) bool { return c == conn })
+	}
+}

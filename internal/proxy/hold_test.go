@@ -1,0 +1,515 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
+)
+
+// received is a request as an upstream's handler sees it.
+type received struct {
+	body     string
+	length   int64
+	encoding []string
+	header   http.Header
+	trailer  http.Header
+}
+
+// receiver returns a handler that answers 200 and passes on what it received.
+func receiver() (http.HandlerFunc, <-chan received) {
+	ch := make(chan received, 100)
+	return func(_ http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		ch <- received{string(data), r.ContentLength, r.TransferEncoding, r.Header, r.Trailer}
+	}, ch
+}
+
+// chunked returns text in chunked encoding, in chunks of n bytes, without the final chunk.
+func chunked(text string, n int) string {
+	var b strings.Builder
+	for len(text) > 0 {
+		n = min(n, len(text))
+		fmt.Fprintf(&b, "%x;ext=\"x\"\r\n%s\r\n", n, text[:n])
+		text = text[n:]
+	}
+	return b.String()
+}
+
+const chunkedHead = "POST /v1/messages HTTP/1.1\r\nHost: p\r\nTransfer-Encoding: chunked\r\n"
+
+// TestBodyArrives covers row 1.10: byte for byte, up to and including the limit, with its length.
+func TestBodyArrives(t *testing.T) {
+	t.Parallel()
+	const limit = 100_000
+	random := make([]byte, limit)
+	rand.NewChaCha8([32]byte{1}).Read(random)
+	full := string(random)
+	handler, arrivals := receiver()
+	bothUpstreams(t, handler, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL, bodies(limit, limit))
+		for _, tt := range []struct{ name, send, want string }{
+			{"none", "GET / HTTP/1.1\r\nHost: p\r\n\r\n", ""},
+			{"declared empty", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n", ""},
+			{"chunked empty", chunkedHead + "\r\n0\r\n\r\n", ""},
+			{"declared one byte", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 1\r\n\r\n\x00", "\x00"},
+			{"declared at the limit", fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%s", limit, full), full},
+			{"chunked at the limit", chunkedHead + "\r\n" + chunked(full, 7777) + "0\r\n\r\n", full},
+			{"chunked in single bytes", chunkedHead + "\r\n" + chunked(full[:500], 1) + "0\r\n\r\n", full[:500]},
+			{"GET with a body", "GET / HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc", "abc"},
+			{"request trailers are dropped", chunkedHead + "Trailer: X-T\r\n\r\n" + chunked("abc", 2) + "0\r\nX-T: 1\r\nX-U: 2\r\n\r\n", "abc"},
+		} {
+			t.Run(tt.name, func(t *testing.T) {
+				c := g.dial(t)
+				c.send(tt.send)
+				res := c.response("POST")
+				assert.Equal(t, res.StatusCode, http.StatusOK, body(t, res))
+				got := within(t, arrivals, "the request at the upstream")
+				assert.Assert(t, got.body == tt.want, "the body changed: %d bytes arrived, %d were sent", len(got.body), len(tt.want))
+				assert.Equal(t, got.length, int64(len(tt.want)))
+				assert.Equal(t, len(got.encoding), 0, "Transfer-Encoding was forwarded")
+				assert.Equal(t, len(got.trailer), 0, "trailers were forwarded")
+				assert.Equal(t, len(got.header["Trailer"]), 0)
+				assert.Equal(t, g.finished(t)["bytes_in"], float64(len(tt.want)))
+				assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+			})
+		}
+	})
+}
+
+// TestBodyTooLarge covers row 1.11: refused with 413 before anything reaches the upstream, even if the client sends all
+// of it before it looks for an answer.
+func TestBodyTooLarge(t *testing.T) {
+	t.Parallel()
+	const limit = 1000
+	// More than the sockets' buffers take, so that a client that is not listened to gets stuck or reset.
+	flood := strings.Repeat("x", 8<<20)
+	for _, tt := range []struct{ name, send string }{
+		{"declared, by one byte", fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%s", limit+1, flood[:limit+1])},
+		{"declared, body not sent", fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n", limit+1)},
+		{"declared, a flood", fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%s", len(flood), flood)},
+		{"chunked, by one byte", chunkedHead + "\r\n" + chunked(flood[:limit+1], 100) + "0\r\n\r\n"},
+		{"chunked, not ended", chunkedHead + "\r\n" + chunked(flood[:limit+1], 100)},
+		{"chunked, a flood", chunkedHead + "\r\n" + chunked(flood, 64<<10) + "0\r\n\r\n"},
+		{"chunked, a flood after Expect", chunkedHead + "Expect: 100-continue\r\n\r\n" + chunked(flood, 64<<10) + "0\r\n\r\n"},
+		{"declared, a flood that did not wait for 100", fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n%s", len(flood), flood)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var reached atomic.Int64
+			g := start(t, serveUpstream(t, func(http.ResponseWriter, *http.Request) { reached.Add(1) }).URL, bodies(limit, limit))
+			c := g.dial(t)
+			c.send(tt.send)
+			res := c.response("POST")
+			if res.StatusCode == http.StatusContinue {
+				res = c.response("POST")
+			}
+			message := assertOurError(t, res, http.StatusRequestEntityTooLarge)
+			assert.Assert(t, strings.Contains(message, "1000 bytes") && strings.Contains(message, "max_body_bytes"), message)
+			c.Close()
+			assert.Equal(t, g.finished(t)["status"], 413.0)
+			assert.Equal(t, reached.Load(), int64(0), "a part of the request reached the upstream")
+			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+			assert.Equal(t, g.metric(t, `proxy_upstream_errors_total{error_type="invalid_request"}`), 1.0)
+		})
+	}
+}
+
+// TestExpectContinue covers rows 1.13 and 1.10: 100 comes from the proxy once it reads, unless the length is too large,
+// and Expect goes no further.
+func TestExpectContinue(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := receiver()
+	g := start(t, serveUpstream(t, handler).URL, bodies(10, 10))
+	const head = "POST / HTTP/1.1\r\nHost: p\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+	t.Run("fits", func(t *testing.T) {
+		c := g.dial(t)
+		c.send(fmt.Sprintf(head, 10))
+		assert.Equal(t, c.response("POST").StatusCode, http.StatusContinue)
+		c.send("0123456789")
+		assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+		got := within(t, arrivals, "the request at the upstream")
+		assert.Equal(t, got.body, "0123456789")
+		assert.Equal(t, len(got.header["Expect"]), 0, "Expect was forwarded")
+	})
+	t.Run("too large", func(t *testing.T) {
+		c := g.dial(t)
+		c.send(fmt.Sprintf(head, 11))
+		assertOurError(t, c.response("POST"), http.StatusRequestEntityTooLarge) // not 100
+		_, err := c.in.ReadByte()
+		assert.Equal(t, err, io.EOF, "a body that may still come would be taken for a request: the connection must close")
+	})
+}
+
+// TestBodyStalls covers row 1.12: a client that stops sending is refused after the timeout, and nothing of it stays.
+func TestBodyStalls(t *testing.T) {
+	t.Parallel()
+	const limit = 100 * time.Millisecond
+	for _, tt := range []struct{ name, send string }{
+		{"declared, no byte", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n"},
+		{"declared, some bytes", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n12345"},
+		{"chunked, between chunks", chunkedHead + "\r\n" + chunked("12345", 5)},
+		{"chunked, within a chunk", chunkedHead + "\r\n5\r\n123"},
+		{"chunked, within the size", chunkedHead + "\r\n5"},
+		{"chunked, before the end", chunkedHead + "\r\n5\r\n12345\r\n0\r\n"},
+		{"Expect", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\nExpect: 100-continue\r\n\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t, "http://127.0.0.1:1", timeout(limit), bodies(10, 10))
+			began := time.Now()
+			c := g.dial(t)
+			c.send(tt.send)
+			res := c.response("POST")
+			if res.StatusCode == http.StatusContinue {
+				res = c.response("POST")
+			}
+			message := assertOurError(t, res, http.StatusRequestTimeout)
+			assert.Assert(t, time.Since(began) >= limit, "refused before the timeout")
+			assert.Assert(t, strings.Contains(message, "no byte for 0.1s"), message)
+			_, err := c.in.ReadByte()
+			assert.Equal(t, err, io.EOF, "the connection must close: its next bytes are no request")
+			assert.Equal(t, g.finished(t)["status"], 408.0)
+			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+			assert.Equal(t, g.metrics.InFlight.Load(), int64(0))
+		})
+	}
+}
+
+// TestBodyTrickles covers row 1.12: each byte buys the next its time; the whole may take longer than the timeout.
+func TestBodyTrickles(t *testing.T) {
+	t.Parallel()
+	const limit, gap, text = 1500 * time.Millisecond, 160 * time.Millisecond, "0123456789"
+	handler, arrivals := receiver()
+	g := start(t, serveUpstream(t, handler).URL, timeout(limit))
+	c := g.dial(t)
+	c.SetNoDelay(true)
+	began := time.Now()
+	c.post(len(text), "")
+	tick := time.NewTicker(gap)
+	defer tick.Stop()
+	for _, char := range text {
+		<-tick.C
+		c.send(string(char))
+	}
+	assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+	assert.Assert(t, time.Since(began) > limit, "the body did not take longer than the timeout, so nothing was tested")
+	assert.Equal(t, within(t, arrivals, "the request at the upstream").body, text)
+}
+
+// TestBodyMalformed covers row 1.10's other side: broken chunked encoding is refused in our error shape, quoting nothing.
+func TestBodyMalformed(t *testing.T) {
+	t.Parallel()
+	g := start(t, "http://127.0.0.1:1")
+	for _, rest := range []string{"hush\r\n", "5\r\n12345hush", "-1\r\n", "fffffffffffffffff\r\n", "5\r\n12345\r\nhush\r\n", "0\r\nhush hush\r\n\r\n"} {
+		t.Run(rest, func(t *testing.T) {
+			c := g.dial(t)
+			c.send(chunkedHead + "\r\n" + rest)
+			message := assertOurError(t, c.response("POST"), http.StatusBadRequest)
+			assert.Assert(t, !strings.Contains(message, "hush"), message)
+			assert.Equal(t, g.finished(t)["status"], 400.0)
+			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+		})
+	}
+}
+
+// TestClientLeavesWithinBody covers row 2.8: no answer, counted as 499, nothing of it stays.
+func TestClientLeavesWithinBody(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ name, send string }{
+		{"declared", "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n12345"},
+		{"chunked, between chunks", chunkedHead + "\r\n" + chunked("12345", 5)},
+		{"chunked, within a chunk", chunkedHead + "\r\n5\r\n123"},
+		{"chunked, within the size", chunkedHead + "\r\n5"},
+		{"chunked, before the last line", chunkedHead + "\r\n5\r\n12345\r\n0\r\n"},
+		{"chunked, within the trailer", chunkedHead + "\r\n5\r\n12345\r\n0\r\nX-T: 1"},
+	} {
+		for _, leave := range []string{"half-close", "close", "reset"} {
+			t.Run(tt.name+", "+leave, func(t *testing.T) {
+				t.Parallel()
+				g := start(t, "http://127.0.0.1:1", bodies(10, 10))
+				c := g.dial(t)
+				c.send(tt.send)
+				if tt.name != "chunked, within the size" { // of which nothing is held
+					reaches(t, &g.metrics.HeldBytes, "held bytes", 10)
+				}
+				switch leave {
+				case "half-close":
+					c.CloseWrite()
+					c.closedWithoutAnswer()
+				case "close":
+					c.Close()
+				case "reset":
+					c.abort()
+				}
+				line := g.finished(t)
+				assert.Equal(t, line["status"], 499.0)
+				assert.Equal(t, line["outcome"], "client_gone")
+				assert.Equal(t, line["attempts"], 0.0)
+				assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+			})
+		}
+	}
+}
+
+// budget is a proxy whose upstream holds back its response headers until told, one word in advance per request.
+type budget struct {
+	*gateway
+	arrivals <-chan string // the bodies, as they arrive at the upstream
+	headers  chan struct{} // one response's headers may go
+	end      chan struct{} // closed: the responses may end
+}
+
+func newBudget(t *testing.T, changes ...func(*proxy.Options)) *budget {
+	arrivals, headers, end := make(chan string, 100), make(chan struct{}), make(chan struct{})
+	upstream := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		arrivals <- string(data)
+		select {
+		case <-headers:
+		case <-r.Context().Done():
+			return
+		}
+		http.NewResponseController(w).Flush()
+		select {
+		case <-end:
+		case <-r.Context().Done():
+		}
+	})
+	return &budget{start(t, upstream.URL, changes...), arrivals, headers, end}
+}
+
+// TestBudget covers section 1's paragraph on memory: a body that does not fit waits, holding none, in order, and room
+// comes back when the response headers arrive, not when the response ends.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	g := newBudget(t, bodies(100, 150))
+	post := func(text string) *rawClient {
+		c := g.dial(t)
+		c.post(len(text), text)
+		return c
+	}
+	a := post(strings.Repeat("a", 100))
+	assert.Equal(t, within(t, g.arrivals, "a")[:1], "a")
+	b := post(strings.Repeat("b", 60))
+	reaches(t, &g.metrics.Queued, "queued", 1)
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(100), "a request that waits must hold none")
+	c := post(strings.Repeat("c", 10)) // would fit, but b came first
+	reaches(t, &g.metrics.Queued, "queued", 2)
+	d := post("") // has no body, so it needs no room
+	assert.Equal(t, within(t, g.arrivals, "d"), "")
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(100))
+	assert.Equal(t, g.metric(t, "proxy_held_body_bytes"), 100.0)
+	assert.Equal(t, g.metric(t, "proxy_requests_queued"), 2.0)
+
+	g.headers <- struct{}{} // to a or d
+	g.headers <- struct{}{}
+	assert.Equal(t, a.response("POST").StatusCode, http.StatusOK)
+	assert.Equal(t, d.response("POST").StatusCode, http.StatusOK)
+	first, second := within(t, g.arrivals, "b"), within(t, g.arrivals, "c")
+	assert.Assert(t, len(first) == 60 && len(second) == 10 || len(first) == 10 && len(second) == 60)
+	reaches(t, &g.metrics.HeldBytes, "held bytes", 70) // a and d still stream, but hold nothing
+	g.headers <- struct{}{}
+	g.headers <- struct{}{}
+	assert.Equal(t, b.response("POST").StatusCode, http.StatusOK)
+	assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+	close(g.end)
+}
+
+// TestBudgetIsFirstComeFirstServed: a small body that would fit must not starve a large one.
+func TestBudgetIsFirstComeFirstServed(t *testing.T) {
+	t.Parallel()
+	g := newBudget(t, bodies(100, 100))
+	send := func(text string) { g.dial(t).post(len(text), text) }
+	send(strings.Repeat("a", 60))
+	within(t, g.arrivals, "a")
+	var want []string
+	for i, size := range []int{100, 1, 99, 50, 50} {
+		text := strings.Repeat(string(rune('b'+i)), size)
+		want = append(want, text)
+		send(text)
+		reaches(t, &g.metrics.Queued, "queued", int64(i+1))
+	}
+	for len(want) > 0 {
+		g.headers <- struct{}{}
+		got := within(t, g.arrivals, "the next body")
+		if len(got) < 100 && got[0] == want[0][0]+1 { // two that fit together may overtake each other on their way
+			want[0], want[1] = want[1], want[0]
+		}
+		assert.Equal(t, got, want[0])
+		if want = want[1:]; len(want) > 0 && len(got) < 100 {
+			next := within(t, g.arrivals, "the one that fits beside it")
+			assert.Equal(t, next, want[0])
+			want = want[1:]
+			g.headers <- struct{}{}
+		}
+	}
+	close(g.end)
+}
+
+// TestBudgetChunked: a body of unknown length takes the most it may need, and gives back what it did not.
+func TestBudgetChunked(t *testing.T) {
+	t.Parallel()
+	g := newBudget(t, bodies(100, 120))
+	a := g.dial(t)
+	a.send(chunkedHead + "\r\n" + chunked("hello", 5))
+	reaches(t, &g.metrics.HeldBytes, "held bytes", 100)
+	b := g.dial(t)
+	b.post(21, strings.Repeat("b", 21))
+	reaches(t, &g.metrics.Queued, "queued", 1)
+	a.send("0\r\n\r\n")
+	arrived := []string{within(t, g.arrivals, "a"), within(t, g.arrivals, "b")}
+	assert.Equal(t, len(arrived[0])+len(arrived[1]), 26)
+	reaches(t, &g.metrics.HeldBytes, "held bytes", 26)
+}
+
+// TestBudgetClientLeaves covers row 2.8: who leaves while waiting for room leaves the queue, unread.
+func TestBudgetClientLeaves(t *testing.T) {
+	t.Parallel()
+	for _, leave := range []string{"half-close", "close", "reset"} {
+		t.Run(leave, func(t *testing.T) {
+			t.Parallel()
+			g := newBudget(t, bodies(100, 100))
+			a := g.dial(t)
+			a.post(100, strings.Repeat("a", 100))
+			within(t, g.arrivals, "a")
+			b, c := g.dial(t), g.dial(t)
+			b.post(100, strings.Repeat("b", 100))
+			reaches(t, &g.metrics.Queued, "queued", 1)
+			c.post(100, strings.Repeat("c", 100))
+			reaches(t, &g.metrics.Queued, "queued", 2)
+			switch leave {
+			case "half-close":
+				b.CloseWrite()
+				b.closedWithoutAnswer()
+			case "close":
+				b.Close()
+			case "reset":
+				b.abort()
+			}
+			line := g.finished(t)
+			assert.Equal(t, line["status"], 499.0)
+			assert.Equal(t, line["bytes_in"], 1.0, "more was read than one byte, which is how it shows that any came")
+			assert.Equal(t, line["outcome"], "client_gone")
+			assert.Equal(t, g.metrics.Queued.Load(), int64(1))
+			g.headers <- struct{}{}
+			assert.Equal(t, within(t, g.arrivals, "c")[:1], "c")
+			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(100))
+		})
+	}
+}
+
+// TestBudgetWaiterGoesOn: having waited, and having been watched meanwhile, a client is served as if nothing had been.
+func TestBudgetWaiterGoesOn(t *testing.T) {
+	t.Parallel()
+	g := newBudget(t, bodies(100, 100))
+	a := g.dial(t)
+	a.post(100, strings.Repeat("a", 100))
+	within(t, g.arrivals, "a")
+	b := g.dial(t)
+	b.post(100, "first half")
+	reaches(t, &g.metrics.Queued, "queued", 1)
+	b.send(strings.Repeat("b", 40))
+	g.headers <- struct{}{}
+	reaches(t, &g.metrics.Queued, "queued", 0)
+	b.send(strings.Repeat("B", 50))
+	assert.Equal(t, within(t, g.arrivals, "b"), "first half"+strings.Repeat("b", 40)+strings.Repeat("B", 50))
+	g.headers <- struct{}{}
+	assert.Equal(t, b.response("POST").StatusCode, http.StatusOK)
+	b.Close() // and its departure is still noticed
+	assert.Equal(t, g.finished(t)["outcome"], "client_gone")
+}
+
+// TestBudgetIsNeverExceeded sends more than fits, in all forms and with clients that leave, and looks on all the while.
+func TestBudgetIsNeverExceeded(t *testing.T) {
+	t.Parallel()
+	const one, all, clients = 20_000, 50_000, 60
+	var g *gateway
+	var wrong atomic.Int64
+	upstream := serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
+		data, _ := io.ReadAll(r.Body)
+		sum := sha256.Sum256(data)
+		w.Write(sum[:])
+	})
+	g = start(t, upstream.URL, bodies(one, all))
+	done := make(chan struct{})
+	var most int64
+	var looker sync.WaitGroup
+	looker.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				most = max(most, g.metrics.HeldBytes.Load())
+			}
+		}
+	})
+	var work sync.WaitGroup
+	for i := range clients {
+		random := rand.New(rand.NewPCG(7, uint64(i)))
+		text := bytes.Repeat([]byte{byte(i)}, 1+random.IntN(one))
+		work.Go(func() {
+			if i%5 == 0 {
+				conn, err := net.Dial("tcp", g.addr)
+				if err == nil {
+					fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%s", one, text[:len(text)/2])
+					conn.Close()
+				}
+				return
+			}
+			var source io.Reader = bytes.NewReader(text)
+			if i%2 == 0 {
+				source = io.MultiReader(source) // of unknown length, so chunked
+			}
+			res, err := g.client.Post(g.url, "", source)
+			if err != nil {
+				wrong.Add(1)
+				return
+			}
+			defer res.Body.Close()
+			got, _ := io.ReadAll(res.Body)
+			if want := sha256.Sum256(text); !bytes.Equal(got, want[:]) {
+				wrong.Add(1)
+			}
+		})
+	}
+	work.Wait()
+	for range clients {
+		g.finished(t)
+	}
+	close(done)
+	looker.Wait()
+	assert.Equal(t, wrong.Load(), int64(0), "requests failed or their bodies changed")
+	assert.Assert(t, most > 0 && most <= all, "proxy_held_body_bytes rose to %d; max_buffered_bytes is %d", most, all)
+	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
+	assert.Equal(t, g.metrics.Queued.Load(), int64(0))
+}
+
+// TestDrainEndsUploads covers section 6: at the drain's deadline an upload ends at once, like everything else.
+func TestDrainEndsUploads(t *testing.T) {
+	t.Parallel()
+	g := start(t, "http://127.0.0.1:1", timeout(time.Hour))
+	c := g.dial(t)
+	c.send("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n1")
+	reaches(t, &g.metrics.HeldBytes, "proxy_held_body_bytes", 10)
+	g.drain(proxy.ErrDraining)
+	c.send("2") // the server ends a read that waits; the one after it is not begun
+	c.closedWithoutAnswer()
+	line := g.finished(t)
+	assert.Equal(t, line["outcome"], "drained")
+	assert.Equal(t, line["status"], 503.0)
+}

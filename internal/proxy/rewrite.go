@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"net/http"
+	"net/textproto"
+	"slices"
+	"strings"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/header"
+)
+
+// Rule adds a header, or a token to a header, of every request.
+type Rule struct {
+	Name  string // canonical form is not needed
+	Value string
+	Add   bool // append Value's tokens to the header's list; otherwise replace the header
+}
+
+// rewrite turns the client's request, which is the exchange's own copy, into the upstream's.
+func (p *proxy) rewrite(r *http.Request) *http.Request {
+	r.URL = exchangeFrom(r.Context()).upstreamURL
+	r.Host = r.URL.Host
+	r.Close = false
+	r.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
+	h := r.Header
+	removeHopByHop(h)
+	delete(h, "Expect") // answered here
+	for name, values := range h {
+		if isLocal(name) {
+			delete(h, name)
+			continue
+		}
+		for i, value := range values {
+			values[i] = textproto.TrimString(value) // net/http leaves white space where a folded line ended
+		}
+	}
+	if _, ok := h["User-Agent"]; !ok {
+		h["User-Agent"] = []string{""} // net/http would invent one
+	}
+	for _, rule := range p.Rules {
+		rule.apply(h)
+	}
+	return r
+}
+
+// isLocal reports whether a header, by its canonical name, is what the hop in front says of itself and its client. That stays
+// on the tailnet, and an API behind a CDN refuses requests that carry that CDN's own headers (contract row 1.5).
+func isLocal(name string) bool {
+	if slices.Contains(local, name) {
+		return true
+	}
+	for _, prefix := range localPrefixes {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+var (
+	local = []string{"Forwarded", "X-Real-Ip", "X-Client-Ip", "X-Cluster-Client-Ip", "True-Client-Ip", "Via", "Cdn-Loop",
+		"Fastly-Client-Ip"}
+	localPrefixes = []string{"X-Forwarded-", "X-Original-Forwarded-", "Cf-", "Fly-", "X-Envoy-", "Tailscale-"}
+)
+
+// removeHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1). The credentials stay even if
+// Connection names them (contract row 1.4).
+func removeHopByHop(h http.Header) {
+	for _, line := range h["Connection"] {
+		for name := range tokens(line) {
+			if name = textproto.CanonicalMIMEHeaderKey(name); name != "Authorization" && name != "X-Api-Key" {
+				delete(h, name)
+			}
+		}
+	}
+	for _, name := range header.HopByHop {
+		delete(h, name)
+	}
+}
+
+// apply carries out one rule (contract rows 1.7 and 1.8).
+func (r Rule) apply(h http.Header) {
+	name := textproto.CanonicalMIMEHeaderKey(r.Name)
+	if !r.Add {
+		h[name] = []string{r.Value}
+		return
+	}
+	var present, missing []string
+	for _, line := range h[name] {
+		present = slices.AppendSeq(present, tokens(line))
+	}
+	for token := range tokens(r.Value) {
+		if !slices.Contains(present, token) && !slices.Contains(missing, token) {
+			missing = append(missing, token)
+		}
+	}
+	if len(missing) == 0 {
+		return
+	}
+	added := strings.Join(missing, ",")
+	lines := h[name]
+	if len(lines) == 0 {
+		h[name] = []string{added}
+		return
+	}
+	lines = slices.Clone(lines)
+	last := &lines[len(lines)-1]
+	if head := textproto.TrimString(*last); head != "" && !strings.HasSuffix(head, ",") {
+		*last += ","
+	}
+	*last += added
+	h[name] = lines
+}
+
+// tokens yields the elements of a comma-separated list (RFC 9110 section 5.6.1), without the empty ones.
+func tokens(line string) func(yield func(string) bool) {
+	return func(yield func(string) bool) {
+		for token := range strings.SplitSeq(line, ",") {
+			if token = textproto.TrimString(token); token != "" && !yield(token) {
+				return
+			}
+		}
+	}
+}

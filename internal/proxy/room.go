@@ -1,0 +1,234 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+)
+
+// room is the memory that request bodies may take together (contract section 1). A body takes it piece by piece, for bytes
+// that came, and gives it back when the response headers arrive.
+//
+// Bodies that are half read must never wait for each other. So the oldest unfinished upload may take whatever is free, and all
+// the other unfinished ones together never have more than size - maxBody: whichever of them becomes the oldest finds room for
+// its rest, as soon as the finished ones, which need no more, are gone.
+//
+// Clients that stop sending must be in nobody's way. So a quarter of that share is for small bodies; a small body that has
+// waited for half a second ends uploads that have been silent for as long; and after the oldest upload the newest is served
+// first, so that it does not matter how many others wait.
+type room struct {
+	size, maxBody int64
+	gauge         *metrics.Gauge
+
+	mu         sync.Mutex
+	free       int64
+	unfinished []*heldBody // in the order of their coming
+	unread     int64       // what they have
+	waiting    []*heldBody // those that wait for more
+	evicted    time.Time   // when evict last looked
+}
+
+const (
+	smallBody  = 1 << 20 // the largest body that is not delayed by clients that stop sending
+	firstPiece = 4 << 10
+	lastPiece  = 256 << 10
+)
+
+func newRoom(size, maxBody int64, gauge *metrics.Gauge) *room {
+	return &room{size: size, maxBody: maxBody, gauge: gauge, free: size}
+}
+
+// enter begins an upload of so many bytes, -1 if that is not known. interrupt ends a read from its client that waits.
+func (r *room) enter(length int64, interrupt func()) *heldBody {
+	b := &heldBody{room: r, length: length, interrupt: interrupt, granted: make(chan struct{}, 1)}
+	b.heard.Store(time.Now().UnixNano())
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unfinished = append(r.unfinished, b)
+	return b
+}
+
+// ask asks for room for the next piece of b, of whose first byte the caller must know that it has come: at most as much as has
+// come already, or all of a small body that must wait. It reports whether b.want bytes were taken at once; otherwise await must follow.
+func (r *room) ask(b *heldBody) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b.want = min(max(b.taken, firstPiece), lastPiece, b.rest())
+	b.waits = true
+	r.waiting = append(r.waiting, b)
+	r.serve()
+	if b.waits && b.small() {
+		b.want = min(b.rest(), smallBody-b.taken) // to wait once, and not for every piece
+	}
+	return !b.waits
+}
+
+// await waits until b.want bytes are taken, or ctx ends.
+func (r *room) await(ctx context.Context, b *heldBody) error {
+	r.mu.Lock()
+	small := b.small()
+	r.mu.Unlock()
+	for {
+		var impatient <-chan time.Time
+		if small {
+			impatient = time.After(silencePatience)
+		}
+		select {
+		case <-b.granted:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-impatient:
+			r.evict()
+		}
+	}
+}
+
+// serve gives room to those who wait. The caller holds mu.
+func (r *room) serve() {
+	if b := r.oldest(); b != nil && b.waits {
+		if b.want > r.free {
+			return // or it would wait for ever
+		}
+		r.grant(b)
+	}
+	for _, b := range slices.Backward(r.waiting) {
+		if b.waits && b.want <= r.free && r.may(b) {
+			r.grant(b)
+		}
+	}
+	r.waiting = slices.DeleteFunc(r.waiting, func(b *heldBody) bool { return !b.waits })
+}
+
+func (r *room) grant(b *heldBody) {
+	r.add(b, b.want)
+	b.waits = false
+	b.heard.Store(time.Now().UnixNano()) // it was not its client that was silent
+	b.granted <- struct{}{}
+}
+
+// oldest returns the oldest unfinished upload, or nil.
+func (r *room) oldest() *heldBody {
+	if len(r.unfinished) == 0 {
+		return nil
+	}
+	return r.unfinished[0]
+}
+
+// may reports whether b may have what it wants, if that is free.
+func (r *room) may(b *heldBody) bool {
+	oldest := r.oldest()
+	if b == oldest {
+		return true
+	}
+	share := r.size - r.maxBody
+	if !b.small() {
+		share -= share / 4
+	}
+	return r.unread-oldest.taken+b.want <= share
+}
+
+func (r *room) add(b *heldBody, n int64) {
+	b.taken += n
+	r.free -= n
+	r.gauge.Add(n)
+	if !b.finished {
+		r.unread += n
+	}
+}
+
+// silencePatience is how long a small body waits for room that is taken by uploads whose clients have been silent for as long.
+const silencePatience = 500 * time.Millisecond
+
+// evict makes room for the small bodies that wait: it ends uploads that have been silent, the longest silent first.
+func (r *room) evict() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.evicted) < silencePatience/5 {
+		return // for all
+	}
+	r.evicted = time.Now()
+	need := int64(0)
+	for _, b := range r.waiting {
+		if b.small() {
+			need += min(b.rest(), smallBody)
+		}
+	}
+	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool {
+		return b.waits || b.taken == 0 || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
+	})
+	slices.SortFunc(silent, func(a, b *heldBody) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
+	for _, b := range silent {
+		if need <= 0 {
+			return
+		}
+		need -= b.taken
+		b.evicted.Store(true)
+		b.interrupt()
+	}
+}
+
+// finish notes that b has come to its end, size bytes in all.
+func (r *room) finish(b *heldBody, size int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(b)
+	b.finished = true
+	r.add(b, size-b.taken)
+	r.serve()
+}
+
+// release takes back all of b's room.
+func (r *room) release(b *heldBody) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.leave(b)
+	b.finished = true
+	r.add(b, -b.taken)
+	r.serve()
+}
+
+func (r *room) leave(b *heldBody) {
+	if b.finished {
+		return
+	}
+	r.unread -= b.taken
+	b.waits = false
+	r.unfinished = slices.DeleteFunc(r.unfinished, func(other *heldBody) bool { return other == b })
+}
+
+// heldBody is a request body in memory and the room it takes. Attempts read it through readers of their own, which hold on to
+// the bytes only until they have passed them on: a minutes-long answer must not keep its request in memory. The bytes are
+// never pooled, since a transport may go on reading after an attempt is over.
+type heldBody struct {
+	room      *room
+	length    int64         // as declared, or -1
+	interrupt func()        // ends a read from the client that waits
+	granted   chan struct{} // what was wanted was taken
+	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
+	evicted   atomic.Bool
+
+	taken, want     int64 // under room.mu, as are the next two
+	waits, finished bool
+
+	mu     sync.Mutex
+	pieces [][]byte // nil after release
+}
+
+// small reports whether b is, as far as is known, no larger than smallBody.
+func (b *heldBody) small() bool {
+	return b.length >= 0 && b.length <= smallBody || b.length < 0 && b.taken+b.want <= smallBody
+}
+
+// rest is how much may still come.
+func (b *heldBody) rest() int64 {
+	if b.length >= 0 {
+		return b.length - b.taken
+	}
+	return b.room.maxBody - b.taken
+}

@@ -1,0 +1,59 @@
+package upstream
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Some errors net/http gives no form but a text. These are all the texts that are relied upon. Each is provoked with the real
+// transport, so that a Go release that changes one is noticed: pingUnanswered by TestUnansweredPing, the rest by
+// TestClassifyRealErrors and internal/proxy's TestHTTP2.
+var (
+	pingUnanswered = texts{"http2: client connection lost"}
+	goAwayRefused  = texts{"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"} // beyond its last id
+	streamRefused  = texts{"; REFUSED_STREAM"}
+	protocolReset  = texts{"; PROTOCOL_ERROR; received from peer"}
+	goneAway       = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
+	closedIdle     = texts{"http: server closed idle connection"}
+	notHTTP        = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header"}
+)
+
+// texts are parts of an error's text, any of which will do.
+type texts []string
+
+func says(err error, any texts) bool {
+	for _, text := range any {
+		if strings.Contains(err.Error(), text) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused reports whether the upstream has said that it did not process the request (RFC 9113 sections 6.8 and 8.7).
+func refused(err error) bool { return says(err, goAwayRefused) || says(err, streamRefused) }
+
+// streamError has the fields of the stream error of net/http's HTTP/2, which fills in any struct that has (golang/go#53896).
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string { return "stream error " + e.code() }
+
+// fromPeer reports whether the stream was reset by the upstream, and not by net/http for what the upstream sent.
+func (e streamError) fromPeer() bool {
+	return e.Cause != nil && e.Cause.Error() == "received from peer"
+}
+
+// code is the name of the error code, RFC 9113 section 7.
+func (e streamError) code() string {
+	names := [...]string{"NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
+		"FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
+		"INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED"}
+	if int(e.Code) < len(names) {
+		return names[e.Code]
+	}
+	return fmt.Sprintf("code %d", e.Code)
+}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -125,6 +126,8 @@ func checkConfinement(t *testing.T, m manifests, p *pod) {
 	assert.Equal(t, p.account(t, "memory.max", "memory.limit_in_bytes"), m.container().Resources.Limits.Memory().Value())
 }
 
+const firstEvent = "data: begun\n\n"
+
 // As many streams as there are slots but a few, and through those few request bodies of twelve times the budget, the greatest that
 // may come among them, under the manifest's memory limit. Nothing is refused and nothing is killed.
 func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
@@ -144,7 +147,7 @@ func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
 	var received atomic.Int64
 	serveUpstream(t, n, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/stream" {
-			fmt.Fprint(w, "data: begun\n\n")
+			io.WriteString(w, firstEvent)
 			_ = http.NewResponseController(w).Flush()
 			select {
 			case <-finish:
@@ -152,15 +155,32 @@ func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
 			}
 			return
 		}
-		read, err := io.Copy(io.Discard, r.Body)
-		if err != nil {
-			t.Errorf("upload: %d bytes, %v", read, err)
-		}
+		read, _ := io.Copy(io.Discard, r.Body)
 		received.Add(read)
 	})
 	p := startPod(t, m, n)
 	client := n.client()
 	waitUntilHealthy(t, p, client)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 4*deadline)
+	defer cancel()
+	failures := make(chan error, streams+len(bodies))
+	do := func(method, path string, body io.Reader, read func(io.Reader) error) {
+		request, err := http.NewRequestWithContext(ctx, method, address+path, body)
+		if err != nil {
+			failures <- err
+			return
+		}
+		response, err := client.Do(request)
+		if err != nil {
+			failures <- fmt.Errorf("%s: %w", path, err)
+			return
+		}
+		defer response.Body.Close()
+		if err := read(response.Body); err != nil || response.StatusCode != http.StatusOK {
+			failures <- fmt.Errorf("%s: %s, %w", path, response.Status, err)
+		}
+	}
 
 	var open, done sync.WaitGroup
 	for range streams {
@@ -168,20 +188,14 @@ func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
 		done.Go(func() {
 			begun := sync.OnceFunc(open.Done)
 			defer begun()
-			response, err := client.Get(address + "/stream")
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer response.Body.Close()
-			lines := bufio.NewReader(response.Body)
-			if line, err := lines.ReadString('\n'); err != nil || line != "data: begun\n" {
-				t.Errorf("stream: %q, %v", line, err)
-			}
-			begun()
-			if _, err := io.Copy(io.Discard, lines); err != nil {
-				t.Error(err)
-			}
+			do(http.MethodGet, "/stream", nil, func(body io.Reader) error {
+				if _, err := io.ReadFull(body, make([]byte, len(firstEvent))); err != nil {
+					return err
+				}
+				begun()
+				_, err := io.Copy(io.Discard, body)
+				return err
+			})
 		})
 	}
 	open.Wait()
@@ -194,21 +208,19 @@ func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
 		total += size
 		sent.Go(func() {
 			// Chunked, so that the proxy cannot know the size: the dearest way to hold a body.
-			response, err := client.Post(address+"/upload", "application/json", io.MultiReader(bytes.NewReader(content[:size])))
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			response.Body.Close()
-			if response.StatusCode != http.StatusOK {
-				t.Errorf("upload: %s", response.Status)
-			}
+			do(http.MethodPost, "/upload", io.MultiReader(bytes.NewReader(content[:size])), func(body io.Reader) error {
+				_, err := io.Copy(io.Discard, body)
+				return err
+			})
 		})
 	}
 	sent.Wait()
-	assert.Equal(t, received.Load(), total)
 	close(finish)
 	done.Wait()
+	if count := len(failures); count > 0 {
+		t.Fatalf("%d of %d requests failed, the first with: %v", count, cap(failures), <-failures)
+	}
+	assert.Equal(t, received.Load(), total)
 
 	limit := m.container().Resources.Limits.Memory().Value()
 	peak := p.account(t, "memory.peak", "memory.max_usage_in_bytes")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -87,10 +88,16 @@ func isTerminal(w io.Writer) bool {
 }
 
 // greet tells a person at a terminal the one thing to do next.
-func (l *lines) greet(addr string) {
-	if isTerminal(l.w) {
-		fmt.Fprintf(l, "\nTo use it, in another terminal: export ANTHROPIC_BASE_URL=http://%s\nCtrl-C lets running answers finish, a second one ends at once.\n\n", addr)
+func (l *lines) greet(addr net.Addr) {
+	if !isTerminal(l.w) {
+		return
 	}
+	host := addr.String()
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		host = fmt.Sprint("127.0.0.1:", tcp.Port)
+	}
+	fmt.Fprintf(l, "\nTo use it, in another terminal: export ANTHROPIC_BASE_URL=http://%s\n"+
+		"Ctrl-C lets running answers finish, a second one ends at once.\n\n", host)
 }
 
 // stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so

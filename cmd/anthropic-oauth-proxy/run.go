@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -129,7 +128,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
 		AbortCause:  proxy.ErrDraining,
 		Logger:      logger,
 		ConnContext: proxy.WithConn,
-		Bound:       func(addr net.Addr) { lines.greet(addr.String()) },
+		Bound:       lines.greet,
 	})
 
 	ctx, drain := context.WithCancel(context.Background())

@@ -78,10 +78,7 @@ type run struct {
 }
 
 func (w *world) prepare(verb string, flags ...string) *exec.Cmd {
-	args := []string{verb}
-	if verb != "" {
-		args = append(args, "--api="+w.api.URL, "--resolver="+w.dnsAddr, "--port="+w.port)
-	}
+	args := []string{verb, "--api=" + w.api.URL, "--resolver=" + w.dnsAddr, "--port=" + w.port}
 	cmd := exec.Command(command, append(args, flags...)...)
 	cmd.Env = []string{"PATH=" + kubectlDir, "TS_API_KEY=" + token, "FAKE_CLUSTER=" + w.api.URL + "/kubectl"}
 	return cmd
@@ -104,10 +101,10 @@ func (w *world) launch(cmd *exec.Cmd, out *transcript) *run {
 }
 
 // reached waits for a call that the world holds up.
-func (r *run) reached(came <-chan struct{}) {
+func (r *run) reached(f *fault) {
 	r.t.Helper()
 	select {
-	case <-came:
+	case <-f.seen:
 	case <-r.done:
 		r.t.Fatalf("it ended without making the call:\n%s", r.out)
 	case <-time.After(30 * time.Second):

@@ -93,9 +93,5 @@ func (x *exchange) log(logger *slog.Logger, outcome metrics.Outcome) {
 	if x.failure != nil {
 		attrs = append(attrs, slog.String("error", x.failure.Error()))
 	}
-	if ctx := context.Background(); logger.Enabled(ctx, level) {
-		record := slog.NewRecord(time.Now(), level, "request", 0) // the Logger would look up its caller, for nothing
-		record.AddAttrs(attrs...)
-		logger.Handler().Handle(ctx, record)
-	}
+	logger.LogAttrs(context.Background(), level, "request", attrs...)
 }

@@ -216,10 +216,12 @@ func TestNoConnection(t *testing.T) {
 	listener.Close()
 	tls := serveHTTP2(t, func(http.ResponseWriter, *http.Request) {})
 	plain := serveUpstream(t, func(http.ResponseWriter, *http.Request) {})
+	silent := serveH2(t, func(net.Conn, *bufio.Reader) {})
 	for _, tt := range []struct{ name, url, reason string }{
 		{"refused", "http://" + refused, "connection refused"},
 		{"unknown name", "http://upstream.invalid", "resolve"},
 		{"certificate for another name", strings.Replace(tls.URL, "127.0.0.1", "localhost", 1), "TLS"},
+		{"HTTP/2 that closes before its SETTINGS", silent, "the upstream closed the connection"},
 		{"no TLS there", strings.Replace(plain.URL, "http:", "https:", 1), "TLS"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

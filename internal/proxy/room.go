@@ -27,7 +27,7 @@ type room struct {
 
 	mu         sync.Mutex
 	free       int64
-	unfinished []*heldBody // in the order of their coming
+	unfinished []*heldBody // of which something has come, in that order
 	unread     int64       // what they have
 	waiting    []*heldBody // those that wait for more
 	evicted    time.Time   // when evict last looked
@@ -45,12 +45,7 @@ func newRoom(size, maxBody int64, gauge *metrics.Gauge) *room {
 
 // enter begins an upload of so many bytes, -1 if that is not known. interrupt ends a read from its client that waits.
 func (r *room) enter(length int64, interrupt func()) *heldBody {
-	b := &heldBody{room: r, length: length, interrupt: interrupt, granted: make(chan struct{}, 1)}
-	b.heard.Store(time.Now().UnixNano())
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unfinished = append(r.unfinished, b)
-	return b
+	return &heldBody{room: r, length: length, interrupt: interrupt, granted: make(chan struct{}, 1)}
 }
 
 // ask asks for room for the next piece of b, of whose first byte the caller must know that it has come: at most as much as has
@@ -58,6 +53,9 @@ func (r *room) enter(length int64, interrupt func()) *heldBody {
 func (r *room) ask(b *heldBody) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if b.want == 0 {
+		r.unfinished = append(r.unfinished, b)
+	}
 	b.want = min(max(b.taken, firstPiece), lastPiece, b.rest())
 	b.waits = true
 	r.waiting = append(r.waiting, b)
@@ -160,7 +158,7 @@ func (r *room) evict() {
 		}
 	}
 	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool {
-		return b.waits || b.taken == 0 || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
+		return b.waits || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
 	})
 	slices.SortFunc(silent, func(a, b *heldBody) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
 	for _, b := range silent {

@@ -195,7 +195,7 @@ func TestStreamSlowReader(t *testing.T) {
 	t.Parallel()
 	const limit, size = time.Second, 32 << 20 // more than all the buffers in between
 	written := make(chan struct{}, 1)
-	block := strings.Repeat("x", 1<<20)
+	block := strings.Repeat("x", 32<<10) // fits into them even if nobody reads
 	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
 		for range size / len(block) {
 			io.WriteString(w, block)
@@ -338,6 +338,30 @@ func TestClientDeparture(t *testing.T) {
 				})
 			}
 		}
+	})
+}
+
+// TestDeliveredIsComplete covers section 5: a client that has the last byte may close at once, while the upstream has not ended
+// the answer yet.
+func TestDeliveredIsComplete(t *testing.T) {
+	t.Parallel()
+	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
+		io.ReadAll(r.Body)
+		w.Header().Set("Content-Length", "6")
+		io.WriteString(w, "answer")
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done() // only now the answer ends
+	}, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL)
+		c := g.dial(t)
+		c.post(1, "a")
+		assert.Equal(t, body(t, c.response("POST")), "answer")
+		c.Close()
+		line := g.finished(t)
+		assert.Equal(t, line["outcome"], "complete")
+		assert.Equal(t, line["status"], 200.0)
+		assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="complete"}`), 1.0)
+		assert.Equal(t, g.metric(t, `proxy_event_streams_total{outcome="complete"}`), 0.0)
 	})
 }
 

@@ -73,13 +73,13 @@ type guardedBody struct {
 
 // Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout. Once the context is over, nothing that
 // ends the body is believed, not even a proper end: cancelling closes a TLS connection with an alert, and an upstream may
-// take that as a request to finish.
+// take that as a request to finish. Only to a client that has left nothing can be passed on that it might believe.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)
 	b.timer.Stop()
-	if err != nil && b.ctx.Err() != nil {
-		err = context.Cause(b.ctx)
+	if cause := context.Cause(b.ctx); err != nil && cause != nil && !(err == io.EOF && cause == context.Canceled) {
+		err = cause
 	}
 	return n, err
 }

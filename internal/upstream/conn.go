@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"io"
 	"net"
+	"sync"
 	"sync/atomic"
 )
 
@@ -17,9 +18,11 @@ type conn struct {
 	in      io.Reader // Conn, read ahead or line by line
 	written atomic.Int64
 
-	// greeted is closed when HTTP/2's first SETTINGS have come; nil but for HTTP/2 that was dialed directly.
+	// greeted is closed when HTTP/2's first SETTINGS have come, or cannot come any more; nil but for HTTP/2 that was dialed
+	// directly.
 	greeted chan struct{}
 	frames  atomic.Int32 // writes since the TLS handshake
+	once    sync.Once
 }
 
 // readAheadSize is how much is read from the network at once, where crypto/tls alone would read one or two of its records.
@@ -40,10 +43,20 @@ func (c *conn) Write(p []byte) (int, error) {
 	// net/http writes its own SETTINGS first. While requests wait in awaitGreeting, what it writes next can only acknowledge
 	// the peer's.
 	if c.greeted != nil && c.frames.Add(1) == 2 {
-		close(c.greeted)
+		c.greet()
 	}
 	return n, err
 }
+
+// Close closes the connection.
+func (c *conn) Close() error {
+	if c.greeted != nil {
+		c.greet()
+	}
+	return c.Conn.Close()
+}
+
+func (c *conn) greet() { c.once.Do(func() { close(c.greeted) }) }
 
 // awaitGreeting waits until an HTTP/2 peer has sent its first SETTINGS. A peer that accepts connections and then says nothing
 // has read nothing of the request, which has not been sent (contract row 2.1); it is given up when the time is over.

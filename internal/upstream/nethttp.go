@@ -14,7 +14,7 @@ var (
 	streamRefused  = texts{"; REFUSED_STREAM"}
 	protocolReset  = texts{"; PROTOCOL_ERROR; received from peer"}
 	goneAway       = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
-	closedIdle     = texts{"http: server closed idle connection"}
+	closedIdle     = texts{"http: server closed idle connection", "http2: client conn could not be established"}
 	notHTTP        = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header"}
 )
 

@@ -2,187 +2,143 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 )
 
-// quarantine covers what may still lead to the old device after the swap: cached DNS answers live ten minutes.
-const quarantine = 15 * time.Minute
+// oldObjects go in this order, the Deployment last: as long as it is there, cleanup can be taken up again.
+var oldObjects = []string{"service/" + oldObject, "secret/tailscale-authkey", "secret/ghcr-pull-secret", "deployment/" + oldObject}
 
 // cleanup removes the old pod and what belongs to it, in an order that can be interrupted and taken up again anywhere.
 func (m *migration) cleanup(ctx context.Context) error {
-	w, err := m.look(ctx)
+	w, err := m.replaced(ctx)
 	if err != nil {
 		return err
 	}
-	if w.stage() != after {
-		return refuse("not cleaned up: %s; run status", w.stage())
-	}
-	if w.oldDeployment == nil && w.old == nil {
+	switch {
+	case w.old == nil && w.cluster.find("deployment/"+oldObject) == nil:
 		m.say("nothing to do: the old Deployment and the old device are gone")
-		return m.leftovers(ctx)
-	}
-	if isNew, err := m.healthy(ctx, w.now.address()); err != nil || !isNew {
-		return refuse("not cleaned up: the new path is not well (%v), and the old one is the way back; run status", err)
-	}
-	if w.oldDeployment != nil {
+	case m.dryRun:
+		m.say("would watch the old pod for %v, end its proxy process, delete %s and the tailnet device %v", m.watch, strings.Join(oldObjects, ", "), w.old)
+	default:
 		if err := m.idle(ctx, w); err != nil {
 			return err
 		}
-		if err := m.removeObjects(ctx, w); err != nil {
+		if w, err = m.replaced(ctx); err != nil { // a quarter of an hour has passed
 			return err
 		}
+		if err := m.remove(ctx, w); err != nil {
+			return err
+		}
+		m.say("By hand: revoke the sidecar's auth key (admin console, Settings, Keys). It is of no use any more, but still valid.")
 	}
-	if w.old != nil {
-		if m.dryRun {
-			m.say("would delete the tailnet device %v", *w.old)
-		} else if err := m.api.remove(ctx, *w.old); err != nil {
-			return refuse("the cluster is clean, the device record is left: %v; run cleanup again", err)
-		} else {
-			m.say("deleted the tailnet device %v", *w.old)
+	for _, o := range w.cluster.objects {
+		if o.foreign() && !slices.Contains(oldObjects, o.ref()) {
+			m.say("left  %s: not part of the new deployment; delete it if it was the sidecar's", o.ref())
 		}
 	}
-	m.say("\nBy hand: revoke the sidecar's auth key (admin console, Settings, Keys). It is of no use any more, but still valid.")
-	return m.leftovers(ctx)
-}
-
-// idle refuses as long as anybody may be using the old pod.
-func (m *migration) idle(ctx context.Context, w *world) error {
-	at, err := w.swapTime()
-	if err != nil {
-		return err
-	}
-	if at.IsZero() {
-		if !m.dryRun {
-			if err := m.note(ctx, time.Now()); err != nil {
-				return err
-			}
-		}
-		return refuse("not cleaned up: nobody wrote down when the swap was, so the clock starts now; run cleanup again in %v", quarantine)
-	}
-	age := time.Since(at)
-	switch {
-	case age < 0:
-		return refuse("not cleaned up: the swap was written down for %s, which is still to come; is this machine's clock right?", at.Local().Format(time.RFC3339))
-	case age < quarantine:
-		return refuse("not cleaned up: the swap was %v ago; wait until %s (%v, because resolvers keep the old address for ten minutes)",
-			age.Round(time.Second), at.Add(quarantine).Local().Format("15:04:05"), quarantine)
-	}
-	if !slices.ContainsFunc(w.oldPods, pod.ready) {
-		m.say("the old pod is not ready: it serves nobody")
-		return nil
-	}
-	if w.old == nil {
-		return refuse("not cleaned up: the old pod is ready, but no device is called %s, so what it serves cannot be seen; find its device in the admin console and give it that name", oldParked)
-	}
-	before, err := m.served(ctx, w.old.address())
-	if err != nil {
-		return refuse("not cleaned up: whether the old pod still serves cannot be seen: %v", err)
-	}
-	m.say("watching the old pod's proxy_requests_total for %v", m.watch)
-	select {
-	case <-ctx.Done():
-		return refuse("nothing was changed: %v", context.Cause(ctx))
-	case <-time.After(m.watch):
-	}
-	now, err := m.served(ctx, w.old.address())
-	if err != nil {
-		return refuse("not cleaned up: whether the old pod still serves cannot be seen: %v", err)
-	}
-	if now != before {
-		return refuse("not cleaned up: the old pod served %v requests in the last %v; some client still has its address. Run cleanup again later", now-before, m.watch)
-	}
-	m.say("ok    the old pod served nothing in the last %v", m.watch)
 	return nil
 }
 
-func (m *migration) removeObjects(ctx context.Context, w *world) error {
-	objects, err := m.kube.oldObjects(ctx, *w.oldDeployment, w.newDeployment)
+// replaced is a look at the world that refuses unless the new path has the name and is well.
+func (m *migration) replaced(ctx context.Context) (*world, error) {
+	w, err := m.look(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !m.noSignal {
-		for _, p := range w.oldPods {
-			if !p.ready() {
-				continue
-			}
-			if err := m.endProxy(ctx, w, p); err != nil {
-				return err
-			}
+	if w.stage() != after {
+		return nil, refuse("nothing was deleted: %s; run status", w.stage())
+	}
+	if who, err := m.answers(ctx, w.now.address()); err != nil || who != newProxy {
+		return nil, refuse("nothing was deleted: the new path is not well (%s %v), and the old one is the way back; run status", who, err)
+	}
+	return w, nil
+}
+
+// idle waits until the old pod has served nothing for as long as anybody may still come to its address.
+func (m *migration) idle(ctx context.Context, w *world) error {
+	last, err := "", fmt.Errorf("no device is called %s", parkedName)
+	if w.old != nil {
+		last, err = m.served(ctx, w.old)
+	}
+	switch {
+	case err != nil && !slices.ContainsFunc(w.cluster.oldPods(), (*object).ready):
+		m.say("the old pod is dead: it serves nobody")
+		return nil
+	case err != nil:
+		return refuse("nothing was deleted: whether the old pod still serves cannot be seen: %v", err)
+	}
+	m.say("watching the old pod's proxy_requests_total until it stands still for %v; Ctrl-C changes nothing", m.watch)
+	for since := time.Now(); time.Since(since) < m.watch; {
+		select {
+		case <-ctx.Done():
+			return refuse("nothing was deleted: %v", context.Cause(ctx))
+		case <-time.After(m.watch / 30):
+		}
+		if now, err := m.served(ctx, w.old); err != nil || now != last {
+			m.say("%s  it served something or cannot be seen (%v): from the beginning", time.Now().Format("15:04:05"), err)
+			last, since = now, time.Now()
 		}
 	}
-	for _, o := range objects {
-		if m.dryRun {
-			m.say("would delete %s", o)
+	m.say("ok    the old pod served nothing for %v", m.watch)
+	return nil
+}
+
+func (m *migration) remove(ctx context.Context, w *world) error {
+	for _, pod := range w.cluster.oldPods() {
+		if !pod.ready() {
 			continue
 		}
-		if _, err := m.kube.run(ctx, "delete", o, "--namespace="+namespace, "--ignore-not-found", "--wait=true", "--timeout=5m"); err != nil {
+		if err := m.endProxy(ctx, pod); err != nil {
+			return refuse("nothing was deleted: %v\nend it by hand, or delete deployment/%s by hand (a client with a pooled connection may then lose one request), and run cleanup again", err, oldObject)
+		}
+	}
+	for _, ref := range oldObjects {
+		if w.cluster.find(ref) == nil {
+			continue
+		}
+		if _, err := m.kubectl(ctx, "delete", ref, "--namespace="+namespace, "--ignore-not-found"); err != nil {
 			return refuse("stopped half way, nobody uses what is left: %v; run cleanup again", err)
 		}
-		m.say("deleted %s", o)
+		m.say("deleted %s", ref)
 	}
+	if w.old == nil {
+		return nil
+	}
+	if err := m.api.Devices().Delete(context.WithoutCancel(ctx), w.old.NodeID); err != nil {
+		return refuse("the cluster is clean, only the tailnet device is left: %v; run cleanup again", err)
+	}
+	m.say("deleted the tailnet device %v", w.old)
 	return nil
 }
 
 // endProxy ends the old proxy process while tailscaled still runs beside it, so that clients with idle pooled connections
 // are told (a FIN) instead of finding out with their next request. The kubelet starts the container again, which is fine.
-func (m *migration) endProxy(ctx context.Context, w *world, p pod) error {
-	name := m.container
-	if name == "" {
-		var others []string
-		for _, c := range w.oldDeployment.Spec.Template.Spec.Containers {
-			if !strings.Contains(c.Name+" "+c.Image, "tailscale") {
-				others = append(others, c.Name)
-			}
+func (m *migration) endProxy(ctx context.Context, pod *object) error {
+	var names []string
+	for _, c := range pod.Spec.Containers {
+		if !strings.Contains(c.Name+c.Image, "tailscale") {
+			names = append(names, c.Name)
 		}
-		if len(others) != 1 {
-			return refuse("which container of the old pod is the proxy? Name it with --old-container: %s", strings.Join(others, ", "))
-		}
-		name = others[0]
 	}
-	if m.dryRun {
-		m.say("would send SIGTERM to the process in container %s of pod %s", name, p.Metadata.Name)
-		return nil
+	if len(names) != 1 {
+		return fmt.Errorf("which container of the old pod is the proxy? %v", names)
 	}
-	const advice = "run cleanup --no-signal to delete it as it is: a client with a pooled connection may then lose one request"
-	if _, err := m.kube.run(ctx, "exec", p.Metadata.Name, "--namespace="+namespace, "--container="+name, "--", "/bin/sh", "-c", "kill -TERM 1"); err != nil {
-		return refuse("nothing was deleted: the old proxy process could not be told to end (%v); %s", err, advice)
+	if _, err := m.kubectl(ctx, "exec", pod.Metadata.Name, "--namespace="+namespace, "--container="+names[0], "--", "/bin/sh", "-c", "kill -TERM 1"); err != nil {
+		return err
 	}
-	m.say("sent SIGTERM to the old proxy process (container %s)", name)
-	was := p.restarts(name)
-	for deadline := time.Now().Add(m.watch); time.Now().Before(deadline); {
-		pods, err := m.kube.pods(ctx, *w.oldDeployment)
+	m.say("told the old proxy process to end (container %s)", names[0])
+	for begin := time.Now(); time.Since(begin) < min(m.watch, time.Minute) && ctx.Err() == nil; time.Sleep(time.Second) {
+		c, err := m.readCluster(ctx)
 		if err != nil {
-			return refuse("stopped half way, nothing was deleted: %v; run cleanup again", err)
+			return err
 		}
-		i := slices.IndexFunc(pods, func(x pod) bool { return x.Metadata.Name == p.Metadata.Name })
-		if i < 0 || pods[i].restarts(name) > was || !pods[i].ready() {
+		if now := c.find(pod.ref()); now == nil || now.restarts() > pod.restarts() {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
-			return refuse("stopped half way, nothing was deleted: %v; run cleanup again", context.Cause(ctx))
-		case <-time.After(time.Second):
-		}
 	}
-	return refuse("nothing was deleted: the old proxy process did not end within %v of SIGTERM; %s", m.watch, advice)
-}
-
-// leftovers names what is in the namespace and belongs to neither pod as far as this command can tell.
-func (m *migration) leftovers(ctx context.Context) error {
-	out, err := m.kube.run(ctx, "get", "service,configmap,secret,serviceaccount,role,rolebinding,persistentvolumeclaim,deployment",
-		"--namespace="+namespace, "--selector=app.kubernetes.io/name!="+newObject, "--output=name", "--request-timeout=15s")
-	if err != nil {
-		return fmt.Errorf("everything is done, only the look at what is left failed: %w", err)
-	}
-	for line := range strings.Lines(string(out)) {
-		name := strings.TrimSpace(line)
-		kubernetes := name == "configmap/kube-root-ca.crt" || name == "serviceaccount/default"
-		if !kubernetes && !strings.HasSuffix(name, "/"+newObject) && !m.dryRun {
-			m.say("left  %s: not part of the new deployment; delete it if it is the sidecar's", name)
-		}
-	}
-	return nil
+	return errors.New("the old proxy process does not end")
 }

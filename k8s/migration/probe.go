@@ -10,170 +10,86 @@ import (
 )
 
 const (
-	probeEvery   = 200 * time.Millisecond
-	probeTimeout = 2 * time.Second
-	steady       = 10 // probes in a row that make an answer trustworthy: two seconds
+	probeEvery = 200 * time.Millisecond
+	steady     = 10 // answers in a row that make the name trustworthy: two seconds
 )
 
-// A probe is one look-up of the name and one request to where it leads.
-type probe struct {
-	at      time.Time
-	took    time.Duration
-	address string
-	err     error
-	done    bool
-}
-
-// A prober does what clients do, five times a second, and remembers how it went.
+// A prober does what a client does, five times a second: look the name up and call it. It remembers how it went.
 type prober struct {
-	mu     sync.Mutex
-	probes []probe // by start; the last few may not be done
-	stop   func()
+	stop func()
+
+	mu           sync.Mutex
+	want         []string // the addresses that the name should lead to
+	streak       int      // of good answers, up to now
+	wrong        error    // what the last probe had that was not good
+	sent, missed int
+	answered     time.Time     // when the last answered probe began
+	silence      time.Duration // the longest time between two answers, at most
 }
 
 func (m *migration) startProber(fqdn string) *prober {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &prober{}
+	p := &prober{answered: time.Now()}
 	var running sync.WaitGroup
 	p.stop = func() { cancel(); running.Wait() }
 	running.Go(func() {
-		tick := time.NewTicker(probeEvery)
-		defer tick.Stop()
-		for {
-			p.mu.Lock()
-			i := len(p.probes)
-			p.probes = append(p.probes, probe{at: time.Now()})
-			p.mu.Unlock()
-			running.Go(func() {
-				addr, err := m.probe(ctx, fqdn)
-				if ctx.Err() != nil {
-					return // cut off by stop: says nothing about the name
-				}
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				p.probes[i].took, p.probes[i].address, p.probes[i].err, p.probes[i].done = time.Since(p.probes[i].at), addr, err, true
-			})
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
+		for tick := time.Tick(probeEvery); ctx.Err() == nil; <-tick {
+			begin := time.Now()
+			address, err := m.lookup(ctx, fqdn)
+			if err == nil {
+				_, err = m.answers(ctx, address)
+			}
+			if ctx.Err() == nil { // cut off by stop, it says nothing about the name
+				p.record(begin, address, err)
 			}
 		}
 	})
 	return p
 }
 
-func (m *migration) probe(ctx context.Context, fqdn string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	addr, err := m.lookup(ctx, fqdn)
+func (p *prober) record(begin time.Time, address string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sent++
+	p.silence = max(p.silence, time.Since(p.answered))
 	if err != nil {
-		return "", err
+		p.missed++
+	} else {
+		p.answered = begin
+		if !slices.Contains(p.want, address) {
+			err = fmt.Errorf("the name leads to %s", address)
+		}
 	}
-	_, err = m.healthy(ctx, addr)
-	return addr, err
+	if err != nil {
+		p.streak, p.wrong = 0, err
+	} else {
+		p.streak++
+	}
 }
 
-// await waits until the last steady probes all answered, from one of the wanted addresses if any is given, all of them
-// begun after since. It gives up at the deadline, after ten seconds without any answer, or with the context.
-func (p *prober) await(ctx context.Context, since time.Time, limit time.Duration, want ...string) error {
-	tick := time.NewTicker(probeEvery / 4)
-	defer tick.Stop()
-	for {
-		good, quiet, wrong := p.tally(since, want)
+// await waits until from now on enough answers in a row came from the device.
+func (p *prober) await(ctx context.Context, d *device, limit time.Duration) error {
+	p.mu.Lock()
+	p.want, p.streak, p.wrong = d.Addresses, 0, errors.New("no probe has ended yet")
+	p.mu.Unlock()
+	for deadline := time.Now().Add(limit); ; time.Sleep(probeEvery / 4) {
+		p.mu.Lock()
+		streak, wrong := p.streak, p.wrong
+		p.mu.Unlock()
 		switch {
-		case good >= steady:
+		case streak >= steady:
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case time.Since(since) > limit, quiet > 10*time.Second:
-			return wrong
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
+		case time.Now().After(deadline):
+			return fmt.Errorf("%d of %d answers in a row after %v, before that: %w", streak, steady, limit, wrong)
 		}
 	}
 }
 
-// tally counts the good probes at the end, and says for how long nothing answered and what was wrong with the last bad one.
-func (p *prober) tally(since time.Time, want []string) (good int, quiet time.Duration, wrong error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	quiet, wrong = time.Since(since), errors.New("no probe has ended yet")
-	ended, unbroken := false, true
-	for _, b := range slices.Backward(p.probes) {
-		if b.at.Before(since) {
-			break
-		}
-		if !b.done && !ended {
-			continue // under way
-		}
-		ended = true
-		if b.done && b.err == nil {
-			quiet = min(quiet, time.Since(b.at))
-		}
-		switch {
-		case !unbroken:
-		case !b.done:
-			unbroken, wrong = false, errors.New("a probe hangs")
-		case b.err != nil:
-			unbroken, wrong = false, b.err
-		case len(want) > 0 && !slices.Contains(want, b.address):
-			unbroken, wrong = false, fmt.Errorf("the name still leads to %s", b.address)
-		default:
-			good++
-		}
-	}
-	if unbroken && good > 0 {
-		wrong = fmt.Errorf("only %d answers in a row so far, %d are wanted", good, steady)
-	}
-	return good, quiet, wrong
-}
-
-// last is where the name led last.
-func (p *prober) last() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, b := range slices.Backward(p.probes) {
-		if b.done {
-			return b.address
-		}
-	}
-	return ""
-}
-
-// summary is the measurement in words. The silence is an upper bound: from the start of the last probe that was answered (or
-// of the first of all) to the end of the next one.
+// summary is the measurement in words.
 func (p *prober) summary() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	sent, missed, silence := 0, 0, time.Duration(0)
-	var lastGood time.Time
-	broken := false
-	for _, b := range p.probes {
-		if !b.done {
-			continue
-		}
-		if sent == 0 {
-			lastGood = b.at
-		}
-		sent++
-		if b.err != nil {
-			missed++
-			broken = true
-			continue
-		}
-		if broken {
-			silence = max(silence, b.at.Add(b.took).Sub(lastGood))
-		}
-		lastGood, broken = b.at, false
-	}
-	if missed == 0 {
-		return fmt.Sprintf("%d probes of the name, every one answered (a gap below %v can hide between two)", sent, probeEvery)
-	}
-	if broken {
-		return fmt.Sprintf("%d probes of the name, %d without an answer, the last one among them", sent, missed)
-	}
-	return fmt.Sprintf("%d probes of the name, %d without an answer; silent for at most %v", sent, missed, silence.Round(time.Millisecond))
+	return fmt.Sprintf("%d probes of the name, %d without an answer; silent for %v at most", p.sent, p.missed, p.silence.Round(time.Millisecond))
 }

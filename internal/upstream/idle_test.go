@@ -1,0 +1,97 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// pipes is a network without sockets, for tests in which time is not real.
+type pipes chan net.Conn
+
+func (p pipes) Accept() (net.Conn, error) {
+	c, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return c, nil
+}
+
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p pipes) dial() net.Conn {
+	client, server := net.Pipe()
+	p <- server
+	return client
+}
+
+// Row 2.9: an idle HTTP/1.1 connection is closed after 90 s; HTTP/2's is kept for an hour.
+func TestIdleConnections(t *testing.T) {
+	certified := httptest.NewTLSServer(nil)
+	certificate := certified.TLS.Certificates
+	certified.Close()
+	for _, tt := range []struct {
+		name       string
+		url        string
+		protocol   string
+		kept, lost time.Duration
+	}{
+		{"HTTP/1.1", "http://upstream/", "HTTP/1.1", 89 * time.Second, 91 * time.Second},
+		{"HTTP/2", "https://upstream/", "HTTP/2.0", 59 * time.Minute, 61 * time.Minute},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				network := make(pipes)
+				s := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ErrorLog: log.New(io.Discard, "", 0)}
+				rt := newTransport(Options{MaxIdleConns: 1, PlainHTTP: tt.protocol == "HTTP/1.1"})
+				if tt.protocol == "HTTP/1.1" {
+					go s.Serve(network)
+					rt.DialContext = func(context.Context, string, string) (net.Conn, error) { return newConn(network.dial(), true), nil }
+				} else {
+					s.TLSConfig = &tls.Config{Certificates: certificate}
+					go s.ServeTLS(network, "", "")
+					rt.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+						c := newConn(network.dial(), false)
+						secured := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: rt.TLSClientConfig.NextProtos}) // no more than a test's own pipe
+						err := secured.HandshakeContext(ctx)
+						c.greeted = make(chan struct{})
+						return secured, err
+					}
+				}
+				// request reports whether it went out on a connection that was there.
+				request := func() (reused bool) {
+					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
+					r, err := http.NewRequestWithContext(ctx, "GET", tt.url, nil)
+					assert.NilError(t, err)
+					resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).RoundTrip(r)
+					assert.NilError(t, err)
+					assert.Equal(t, resp.Proto, tt.protocol)
+					io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					synctest.Wait()
+					return reused
+				}
+				assert.Assert(t, !request())
+				time.Sleep(tt.kept)
+				assert.Assert(t, request(), "the connection was closed after less than %v", tt.kept)
+				time.Sleep(tt.lost)
+				assert.Assert(t, !request(), "the connection was kept for more than %v", tt.lost)
+				rt.CloseIdleConnections()
+				close(network)
+				s.Close()
+				synctest.Wait()
+			})
+		})
+	}
+}

@@ -47,7 +47,7 @@
           };
 
           # `just vendor-hash` rewrites it, the tests in e2e/flake check it.
-          vendorHash = "sha256-wZVnjQoo6i0+lCxUybJmtRkS7LLCJ+CD0laffharzHA=";
+          vendorHash = "sha256-QaLWpVADYxwsyjemyIR+nD2y1bLcD7ddwzuqtF1Rrd8=";
           # Makes a stale vendorHash fail instead of silently building with the modules of yesterday.
           goSum = ./go.sum;
 

@@ -177,8 +177,13 @@ func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
 			return
 		}
 		defer response.Body.Close()
-		if err := read(response.Body); err != nil || response.StatusCode != http.StatusOK {
-			failures <- fmt.Errorf("%s: %s, %w", path, response.Status, err)
+		if response.StatusCode != http.StatusOK {
+			refusal, _ := io.ReadAll(response.Body)
+			failures <- fmt.Errorf("%s: %s: %s", path, response.Status, refusal)
+			return
+		}
+		if err := read(response.Body); err != nil {
+			failures <- fmt.Errorf("%s: %w", path, err)
 		}
 	}
 

@@ -41,7 +41,7 @@
               ./go.mod
               ./go.sum
               ./cmd
-              ./docs
+              ./docs/contract.md
               ./internal
             ];
           };

@@ -1,29 +1,38 @@
 {
   description = "Reverse proxy that adds the OAuth beta flag to requests for the Anthropic API";
 
-  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-unstable";
+  # It waits for the Darwin builds, which nixos-unstable does not.
+  inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixpkgs-unstable";
 
   outputs =
     { self, nixpkgs }:
     let
       inherit (nixpkgs) lib;
 
-      # Lazy on purpose: nixpkgs ends its support for Intel Macs (x86_64-darwin) with 26.05, and only who asks for that system
-      # gets to read so. `go run ./cmd/anthropic-oauth-proxy` still works there.
       eachSystem =
         outputs:
         lib.genAttrs [
           "x86_64-linux"
           "aarch64-linux"
           "aarch64-darwin"
-          "x86_64-darwin"
         ] (system: outputs nixpkgs.legacyPackages.${system});
+
+      packageFor = pkgs: self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+
+      # What treefmt.toml calls.
+      formatters = pkgs: [
+        pkgs.treefmt
+        pkgs.go
+        pkgs.just
+        pkgs.nixfmt
+        pkgs.shfmt
+      ];
     in
     {
       packages = eachSystem (pkgs: {
-        default = pkgs.buildGoModule (finalAttrs: {
+        default = pkgs.buildGoModule {
           pname = "anthropic-oauth-proxy";
-          version = "0.1.0";
+          version = lib.fileContents ./cmd/anthropic-oauth-proxy/VERSION;
 
           # The root module and what its tests read. Without one of its packages the vendored modules would be others.
           src = lib.fileset.toSource {
@@ -32,13 +41,13 @@
               ./go.mod
               ./go.sum
               ./cmd
-              ./docs
+              ./docs/contract.md
               ./internal
             ];
           };
 
-          # `just vendor-hash` rewrites it, `go test ./...` checks it.
-          vendorHash = "sha256-GMFZfGMKZrUJQrJRAdaOr391Tw//Xgr2oQhkvm89RjM=";
+          # `just vendor-hash` rewrites it, the tests in e2e/flake check it.
+          vendorHash = "sha256-QaLWpVADYxwsyjemyIR+nD2y1bLcD7ddwzuqtF1Rrd8=";
           # Makes a stale vendorHash fail instead of silently building with the modules of yesterday.
           goSum = ./go.sum;
 
@@ -48,18 +57,23 @@
             "-w"
           ];
 
+          # `nix run` serves without running the tests first: they are a check of their own.
+          doCheck = false;
+          # They listen on loopback, which the sandbox of macOS has to allow.
+          __darwinAllowLocalNetworking = true;
+
           meta = {
             description = "Reverse proxy that adds the OAuth beta flag to requests for the Anthropic API";
             license = lib.licenses.mit;
             mainProgram = "anthropic-oauth-proxy";
           };
-        });
+        };
       });
 
       apps = eachSystem (pkgs: {
         default = {
           type = "app";
-          program = lib.getExe self.packages.${pkgs.stdenv.hostPlatform.system}.default;
+          program = lib.getExe (packageFor pkgs);
           meta.description = "Serve 127.0.0.1:8080 with the built-in defaults";
         };
       });
@@ -67,66 +81,105 @@
       # Everything the justfile, the tests and the workflows call. mkShell brings a C compiler: the race detector needs one.
       devShells = eachSystem (pkgs: {
         default = pkgs.mkShell {
-          packages = [
-            pkgs.go
-            pkgs.gopls
-            pkgs.golangci-lint
-            pkgs.just
-            pkgs.ko
-            pkgs.kubectl
-            pkgs.kustomize
-            pkgs.kind
-            pkgs.crane
-            pkgs.cosign
-            pkgs.curl
-            pkgs.jq
-            pkgs.prometheus.cli # promtool
-            pkgs.shellcheck
-          ]
-          ++ lib.optionals pkgs.stdenv.hostPlatform.isLinux [
-            pkgs.runc # the tests run the image with it
-          ];
+          packages =
+            formatters pkgs
+            ++ [
+              pkgs.actionlint
+              pkgs.cosign
+              pkgs.crane
+              pkgs.curl
+              pkgs.gh
+              pkgs.git
+              pkgs.golangci-lint
+              pkgs.gopls
+              pkgs.jq
+              pkgs.kind
+              pkgs.ko
+              pkgs.kubectl
+              pkgs.kustomize
+              pkgs.nodejs # npm: Claude Code
+              pkgs.prometheus.cli # promtool
+              pkgs.shellcheck
+              pkgs.zizmor
+            ]
+            ++ lib.optionals pkgs.stdenv.hostPlatform.isLinux [
+              # The tests run the image, and take networks away from it.
+              pkgs.iproute2
+              pkgs.iptables
+              pkgs.runc
+              # What `just bench` compares with.
+              pkgs.caddy
+              pkgs.haproxy
+              pkgs.nginx
+            ];
           # The Go of flake.lock and no other, or the image's digest would depend on who builds it.
           env.GOTOOLCHAIN = "local";
         };
       });
 
-      checks = eachSystem (pkgs: {
-        package = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
-
-        formatting =
-          pkgs.runCommand "formatting"
-            {
-              nativeBuildInputs = [ pkgs.go ];
-              src = lib.fileset.toSource {
-                root = ./.;
-                fileset = lib.fileset.fileFilter (file: file.hasExt "go") ./.;
-              };
-            }
-            ''
-              unformatted=$(cd "$src" && gofmt -l .)
-              if [ -n "$unformatted" ]; then
-                echo "not formatted, run \`nix fmt\`:" $unformatted >&2
-                exit 1
-              fi
+      checks = eachSystem (
+        pkgs:
+        let
+          package = packageFor pkgs;
+          # A check runs its script in a copy of the tree and passes if that does.
+          check =
+            name: tools: script:
+            pkgs.runCommand name { nativeBuildInputs = tools; } ''
+              cp -r ${self} tree
+              chmod -R u+w tree
+              cd tree
+              export HOME=$TMPDIR
+              ${script}
               touch "$out"
             '';
-      });
+        in
+        {
+          inherit package;
+          tests = package.overrideAttrs { doCheck = true; };
+          formatting = check "formatting" (formatters pkgs) "treefmt --ci --walk filesystem";
+          lint =
+            check "lint"
+              [
+                pkgs.go
+                pkgs.golangci-lint
+              ]
+              ''
+                cp -r ${package.goModules} vendor
+                golangci-lint run ./...
+              '';
+          scripts = check "scripts" [
+            pkgs.shellcheck
+          ] "shellcheck .ci/run .envrc .github/*.sh e2e/kind/*.sh";
+          workflows =
+            check "workflows"
+              [
+                pkgs.actionlint
+                pkgs.shellcheck
+                pkgs.zizmor
+              ]
+              ''
+                actionlint .github/workflows/*.yml
+                zizmor --offline --quiet .github
+              '';
+          manifests =
+            check "manifests"
+              [
+                package
+                pkgs.kustomize
+              ]
+              ''
+                kustomize build k8s >manifest.yaml
+                anthropic-oauth-proxy --check --config k8s/config.toml
+              '';
+        }
+      );
 
       formatter = eachSystem (
         pkgs:
         pkgs.writeShellApplication {
           name = "format";
-          runtimeInputs = [
-            pkgs.git
-            pkgs.go
-            pkgs.nixfmt
-          ];
-          text = ''
-            cd "$(git rev-parse --show-toplevel)"
-            nixfmt flake.nix
-            gofmt -w .
-          '';
+          runtimeInputs = formatters pkgs;
+          text = ''treefmt "$@"'';
         }
       );
     };

@@ -10,7 +10,7 @@ default:
 
 # Serve 127.0.0.1:8080 with the built-in defaults, or with the given flags.
 run *flags:
-    go run ./cmd/anthropic-oauth-proxy {{flags}}
+    go run ./cmd/anthropic-oauth-proxy {{ flags }}
 
 # Run the tests.
 test:
@@ -22,29 +22,30 @@ race:
 
 # Run the tests of the delivery path, real clients, rollouts, migration and monitoring (second module, slow).
 e2e:
-    cd e2e && go test -count=1 -timeout 20m ./...
+    go test -C e2e -count=1 -timeout 20m ./...
 
 # Measure what the proxy costs beside nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
 bench *flags:
-    go run -C e2e ./bench {{flags}}
+    go run -C e2e ./bench {{ flags }}
 
 # Run a mixed load with faults for some minutes under the Deployment's memory limit, and report (Linux, root).
 soak minutes="20" *flags:
-    go run -C e2e ./soak -minutes {{minutes}} {{flags}}
+    go run -C e2e ./soak -minutes {{ minutes }} {{ flags }}
 
 # Fuzz every target for the given time each.
 fuzz time="30s":
-    go test -run '^$' -fuzz FuzzWire -fuzztime {{time}} -fuzzminimizetime 10x -parallel 1 ./cmd/anthropic-oauth-proxy
-    go test -run '^$' -fuzz FuzzFrames -fuzztime {{time}} -fuzzminimizetime 10x -parallel 1 ./internal/h2
-    go test -run '^$' -fuzz FuzzJoin -fuzztime {{time}} ./internal/target
-    go test -run '^$' -fuzz FuzzRules -fuzztime {{time}} ./internal/proxy
-    go test -run '^$' -fuzz FuzzLoad -fuzztime {{time}} ./internal/config
+    go test -run '^$' -fuzz FuzzWire -fuzztime {{ time }} -fuzzminimizetime 10x -parallel 1 ./cmd/anthropic-oauth-proxy
+    go test -run '^$' -fuzz FuzzJoin -fuzztime {{ time }} ./internal/target
+    go test -run '^$' -fuzz FuzzRules -fuzztime {{ time }} ./internal/proxy
+    go test -run '^$' -fuzz FuzzLoad -fuzztime {{ time }} ./internal/config
 
-# Format, vet and lint.
+# Format the tree.
+fmt:
+    treefmt
+
+# Look at everything that reads the source and runs none of it, as CI does.
 lint:
-    test -z "$(gofmt -l .)"
-    go vet ./...
-    golangci-lint run ./...
+    bash .ci/run lint
 
 # Everything a change must pass, as CI runs it.
 check:
@@ -52,28 +53,27 @@ check:
 
 # Rewrite vendorHash in flake.nix after a change of go.mod.
 vendor-hash:
-    go test ./internal/packaging -run TestVendorHash -write
+    go test -C e2e ./flake -run TestVendorHash -count=1 -write
 
 # Show and check the flake.
 flake:
     nix flake show
     nix flake check
 
-# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO). Nix exports
-# SOURCE_DATE_EPOCH, which would become the image's date and so change its digest.
+# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO).
 render *flags:
-    kubectl kustomize k8s | env -u SOURCE_DATE_EPOCH ko resolve --bare {{flags}} -f -
+    kubectl kustomize k8s | .github/resolve.sh {{ flags }}
 
 # Follow the proxy's log in the cluster.
 logs:
-    kubectl -n {{namespace}} logs -f deployment/oauth-proxy
+    kubectl -n {{ namespace }} logs -f deployment/oauth-proxy
 
 # Show what runs in the cluster, and whether the tailnet device stands.
 status:
-    kubectl -n {{namespace}} get deployment,pod,service,networkpolicy -o wide
-    kubectl -n {{namespace}} get service oauth-proxy -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.message}{"\n"}{end}'
+    kubectl -n {{ namespace }} get deployment,pod,service,networkpolicy -o wide
+    kubectl -n {{ namespace }} get service oauth-proxy -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.message}{"\n"}{end}'
 
 # Restart the pod and wait; running answers finish on the old one.
 rollout:
-    kubectl -n {{namespace}} rollout restart deployment/oauth-proxy
-    kubectl -n {{namespace}} rollout status deployment/oauth-proxy
+    kubectl -n {{ namespace }} rollout restart deployment/oauth-proxy
+    kubectl -n {{ namespace }} rollout status deployment/oauth-proxy

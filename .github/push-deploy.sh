@@ -21,7 +21,8 @@ if unpinned=$(grep -vE '@sha256:[0-9a-f]{64}$' <<<"$images"); then
 fi
 
 manifest=$(git hash-object -w --stdin <<<"$manifest")
-kustomization=$(git hash-object -w --stdin <<'EOF'
+kustomization=$(
+  git hash-object -w --stdin <<'EOF'
 # Rendered from k8s/ of the branch main, where every change belongs. The next push there overwrites this folder.
 apiVersion: kustomize.config.k8s.io/v1beta1
 kind: Kustomization

@@ -6,12 +6,10 @@
 //
 // There is no code here, only tests. What the road needs stands in files of its own:
 //
-//	tools_test.go     the repository, copies of it, and the tools (ko, runc)
-//	registry_test.go  the registry and the base image
-//	ko_test.go        running ko
-//	render_test.go    rendering k8s/ and decoding it strictly
-//	pod_test.go       a pod's stand-in: bundle, runc, cgroup
-//	netns_test.go     a network namespace with nothing but loopback
-//
-// Each check is a function that returns an error, so that badinput_test.go can show that it goes red and says what to do.
+//	tools_test.go        the repository, copies of it, and the tools (ko, runc)
+//	registry_test.go     the registry and the base image
+//	ko_test.go           running .github/resolve.sh
+//	render_test.go       rendering k8s/ and decoding it strictly
+//	pod_linux_test.go    a pod's stand-in: bundle, runc, cgroup
+//	netns_linux_test.go  a network namespace with nothing but loopback
 package delivery

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -36,10 +37,7 @@ func TestImageIsForAMD64AndARM64(t *testing.T) {
 }
 
 func TestImageHasABillOfMaterials(t *testing.T) {
-	builtIndex(t)
-	reference, err := builtReference()
-	assert.NilError(t, err)
-	repo, digest, _ := strings.Cut(reference, "@")
+	repo, digest, _ := strings.Cut(theImage(t).reference, "@")
 	ref, err := name.NewTag(repo + ":" + strings.ReplaceAll(digest, ":", "-") + ".sbom")
 	assert.NilError(t, err)
 	_, err = remote.Get(ref)
@@ -56,6 +54,12 @@ func TestImageHoldsOneStaticBinary(t *testing.T) {
 			assert.Equal(t, config.Config.User, fmt.Sprint(nonroot))
 			assert.DeepEqual(t, config.Config.Entrypoint, []string{entrypoint})
 			assert.Equal(t, len(config.Config.Cmd), 0)
+			version, err := os.ReadFile(filepath.Join(repository, command, "VERSION"))
+			assert.NilError(t, err)
+			assert.DeepEqual(t, config.Config.Labels, map[string]string{
+				"org.opencontainers.image.source":  "https://" + module,
+				"org.opencontainers.image.version": strings.TrimSpace(string(version)),
+			})
 
 			files := addedFiles(t, image)
 			// A shell, a package manager, kodata: anything beside the binary would be found here.
@@ -74,42 +78,42 @@ func checkBinary(content []byte, machine elf.Machine) error {
 	if file.Machine != machine {
 		return fmt.Errorf("the binary is for %s, not for %s", file.Machine, machine)
 	}
-	for _, segment := range file.Progs {
-		if segment.Type == elf.PT_INTERP {
-			return errors.New("the binary needs a dynamic loader, which the image does not have: put CGO_ENABLED=0 into builds[0].env of .ko.yaml")
-		}
+	if libraries, _ := file.ImportedLibraries(); len(libraries) > 0 || file.Section(".interp") != nil {
+		return fmt.Errorf("the binary is dynamically linked (%v), and the image has no loader: see CGO_ENABLED in .ko.yaml", libraries)
 	}
-	if libraries, _ := file.ImportedLibraries(); len(libraries) > 0 {
-		return fmt.Errorf("the binary needs the libraries %v, which the image does not have: put CGO_ENABLED=0 into builds[0].env of .ko.yaml", libraries)
+	if file.Section(".symtab") != nil {
+		return errors.New("the binary carries its symbols: see ldflags in .ko.yaml")
 	}
 	info, err := buildinfo.Read(bytes.NewReader(content))
 	if err != nil {
 		return err
 	}
-	if info.Path != importPath {
-		return fmt.Errorf("the binary is %s, not %s", info.Path, importPath)
-	}
 	settings := map[string]string{}
 	for _, setting := range info.Settings {
 		settings[setting.Key] = setting.Value
 		if strings.HasPrefix(setting.Key, "vcs") {
-			return fmt.Errorf("the binary carries %s=%s, so every commit is a new image: put -buildvcs=false into builds[0].flags of .ko.yaml", setting.Key, setting.Value)
+			return fmt.Errorf("the binary carries %s=%s, so every commit is a new image: see -buildvcs in .ko.yaml", setting.Key, setting.Value)
 		}
 	}
-	if settings["-trimpath"] != "true" {
-		return errors.New("the binary was built without -trimpath: it carries the folder it was built in, so every machine makes another image")
+	if info.Path != importPath || settings["-trimpath"] != "true" {
+		return fmt.Errorf("the binary should be %s, built with -trimpath, but is %s with %v", importPath, info.Path, settings)
 	}
 	return nil
 }
 
-// Two people, two places, one image: the digest depends on the source alone. The second clone is built as unluckily as can be:
-// deeper down, on another branch with a tag, with changed and untracked files that are not part of the program, and under
-// a go.work and in an environment that change a build that lets them.
-func TestSameSourceSameDigest(t *testing.T) {
-	index := builtIndex(t)
-	first, err := index.Digest()
+// The tag alone would be another base every week.
+func TestBaseIsPinned(t *testing.T) {
+	config, err := os.ReadFile(filepath.Join(repository, ".ko.yaml"))
 	assert.NilError(t, err)
+	pinned := regexp.MustCompile(`(?m)^defaultBaseImage: gcr\.io/distroless/static-debian13:nonroot@sha256:[0-9a-f]{64}$`)
+	assert.Assert(t, pinned.Match(config), "defaultBaseImage in .ko.yaml names no digest")
+}
 
+// Two people, two places, one image: the digest depends on the source and the version of Go alone. The second clone is built as
+// unluckily as can be: deeper down, on another branch with a tag, with changed and untracked files that are not part of the
+// program, under a go.work, in an environment that changes a build that lets it, and with a Go whose standard library is patched.
+func TestSameSourceSameDigest(t *testing.T) {
+	first := digest(theImage(t).reference)
 	source, err := checkout()
 	assert.NilError(t, err)
 	parent := t.TempDir()
@@ -119,27 +123,43 @@ func TestSameSourceSameDigest(t *testing.T) {
 		_, err := git(dir, args...)
 		assert.NilError(t, err)
 	}
-	write := func(path, content string) { assert.NilError(t, os.WriteFile(path, []byte(content), 0o600)) }
+	write := func(path, content string) { assert.NilError(t, os.WriteFile(path, []byte(content), 0o700)) }
 	write(filepath.Join(dir, "untracked.txt"), "not part of the program\n")
 	write(filepath.Join(dir, "README.md"), "changed\n")
 	write(filepath.Join(parent, "go.work"), "go 1.26.0\n\ngodebug http2client=0\n\nuse \"./a/much deeper/folder\"\n")
 	run := koRun{dir: dir, repo: "another/image", env: []string{
-		"HOME=" + t.TempDir(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=true", "USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
+		"PATH=" + patchedGo(t) + ":" + os.Getenv("PATH"),
+		"HOME=" + t.TempDir(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=true", "GOAMD64=v3", "SOURCE_DATE_EPOCH=1", "USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
 	}}
 	run.env = append(run.env, "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE")) // HOME moved them
-	const advice = "something outside the source gets into the image: see builds[0] in .ko.yaml"
+	_, second, err := run.resolve()
+	assert.NilError(t, err)
+	assert.Equal(t, digest(second), first, "something outside the source gets into the image: see .ko.yaml and .github/resolve.sh")
+}
 
-	second, err := run.build()
+// patchedGo is the folder of a `go` that compiles another path of the time zones into the program, as nixpkgs' does.
+func patchedGo(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	original := filepath.Join(goEnv(t, "GOROOT"), "src", "time", "zoneinfo_unix.go")
+	content, err := os.ReadFile(original)
 	assert.NilError(t, err)
-	assert.Equal(t, second[strings.Index(second, "@")+1:], first.String(), advice)
-
-	// The build cache could hide a difference, so once more without it. One platform is enough, and takes half the time.
-	run.env = append(run.env, "GOCACHE="+t.TempDir())
-	third, err := run.build("--platform=" + platforms[0].String())
+	patched := strings.Replace(string(content), `"/usr/share/zoneinfo/"`, `"/nix/store/tzdata/share/zoneinfo/"`, 1)
+	assert.Assert(t, patched != string(content))
+	bin, err := koBinary()
 	assert.NilError(t, err)
-	digest, err := imageFor(t, platforms[0]).Digest()
+	goBinary, err := exec.LookPath("go")
 	assert.NilError(t, err)
-	assert.Equal(t, third[strings.Index(third, "@")+1:], digest.String(), advice)
+	overlay := filepath.Join(dir, "overlay.json")
+	for path, text := range map[string]string{
+		filepath.Join(dir, "patched.go"): patched,
+		overlay:                          fmt.Sprintf(`{"Replace": {%q: %q}}`, original, filepath.Join(dir, "patched.go")),
+		filepath.Join(dir, "go"):         fmt.Sprintf("#!/bin/sh\nif [ \"$1\" = build ]; then shift; set -- build -overlay %s \"$@\"; fi\nexec %s \"$@\"\n", overlay, goBinary),
+	} {
+		assert.NilError(t, os.WriteFile(path, []byte(text), 0o700))
+	}
+	assert.NilError(t, os.Symlink(bin, filepath.Join(dir, "ko")))
+	return dir
 }
 
 func goEnv(t *testing.T, name string) string {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -16,15 +17,18 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// A koRun is one call of ko in a source tree. It pushes to the registry of the tests and builds on the base found there.
+var imageField = regexp.MustCompile(`(?m)^[ -]*image: (\S+)$`)
+
+// A koRun is one call of .github/resolve.sh in a source tree, as CI publishes it. It pushes to the registry of the tests and builds
+// on the base found there.
 type koRun struct {
-	dir   string
-	repo  string   // below the registry; the same content has the same digest in every repository
-	env   []string // on top of the environment of the tests
-	stdin []byte
+	dir  string
+	repo string   // below the registry; the same content has the same digest in every repository
+	env  []string // on top of the environment of the tests
 }
 
-func (r koRun) do(args ...string) (stdout, stderr string, err error) {
+// resolve returns the manifests with the image in place, and the image's reference.
+func (r koRun) resolve(args ...string) (manifests, reference string, err error) {
 	bin, err := koBinary()
 	if err != nil {
 		return "", "", err
@@ -33,72 +37,83 @@ func (r koRun) do(args ...string) (stdout, stderr string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	cmd := exec.Command(bin, args...)
+	documents, err := render(r.dir)
+	if err != nil {
+		return "", "", err
+	}
+	cmd := exec.Command(".github/resolve.sh", args...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(),
+		"PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"),
 		"KO_DOCKER_REPO="+host+"/"+r.repo,
 		"KO_DEFAULTBASEIMAGE="+host+"/base",
 		"DOCKER_CONFIG="+filepath.Join(scratch, "no-docker-config"), // no credential helper of this machine is asked
 		"GOFLAGS=-buildvcs=auto",                                    // the machine's own flags must not hide what .ko.yaml forgets
 	)
 	cmd.Env = append(cmd.Env, r.env...)
-	cmd.Stdin = bytes.NewReader(r.stdin)
-	var out, log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &log
+	cmd.Stdin = strings.NewReader(strings.Join(documents, "---\n"))
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", "", fmt.Errorf("ko %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(log.Bytes()))
-	}
-	return out.String(), log.String(), nil
-}
-
-// build is what CI does to publish. It returns the reference of the image index, by digest.
-func (r koRun) build(args ...string) (string, error) {
-	stdout, stderr, err := r.do(append([]string{"build", "--bare", "./" + command}, args...)...)
-	if err != nil {
-		return "", err
+		return "", "", fmt.Errorf("resolve.sh %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
 	// ko says nothing when no entry of .ko.yaml fits: it builds with its defaults, and the result looks fine.
-	if !strings.Contains(stderr, "Using build config anthropic-oauth-proxy for "+importPath) {
-		return "", fmt.Errorf("ko did not use the build config anthropic-oauth-proxy: "+
-			"builds[0].main in .ko.yaml must be ./%s; ko said: %s", command, stderr)
+	if !strings.Contains(stderr.String(), "Using build config anthropic-oauth-proxy for "+importPath) {
+		return "", "", fmt.Errorf("ko did not use the build config of .ko.yaml: its main must be ./%s; ko said: %s", command, &stderr)
 	}
-	return strings.TrimSpace(stdout), nil
+	images := imageField.FindAllStringSubmatch(stdout.String(), -1)
+	if len(images) != 1 || !strings.HasPrefix(images[0][1], host+"/"+r.repo+"@sha256:") || strings.Contains(stdout.String(), "ko://") {
+		return "", "", fmt.Errorf("the resolved manifests should name one image of %s by its digest, and no ko://, but name %q", r.repo, images)
+	}
+	return stdout.String(), images[0][1], nil
 }
 
-// resolve is what CI does to the rendered manifests before they go to the branch deploy.
-func (r koRun) resolve() (string, error) {
-	resolved, _, err := r.do("resolve", "--bare", "-f", "-")
+// digest is what is left of a resolved reference in whichever repository.
+func digest(reference string) string { return reference[strings.Index(reference, "@")+1:] }
+
+type built struct{ manifests, reference string }
+
+// theBuild is the image as this tree makes it, built once for all tests that look at it.
+var theBuild = sync.OnceValues(func() (built, error) {
+	dir, err := checkout()
 	if err != nil {
-		return "", fmt.Errorf("%w\nthe image in k8s/deployment.yaml must be ko://%s, the import path of the command", err, importPath)
+		return built{}, err
 	}
-	return resolved, nil
-}
+	manifests, reference, err := koRun{dir: dir, repo: "image"}.resolve()
+	return built{manifests, reference}, err
+})
 
-// requireKo skips, or fails in CI, when ko cannot be had.
-func requireKo(t *testing.T) {
+func theImage(t *testing.T) built {
 	t.Helper()
 	if _, err := koBinary(); err != nil {
 		unavailable(t, "ko cannot be installed (is the Go module proxy within reach?): %v", err)
 	}
+	b, err := theBuild()
+	assert.NilError(t, err)
+	return b
 }
 
-// builtIndex is the image as this tree makes it, built once for all tests that look at it.
 func builtIndex(t *testing.T) v1.ImageIndex {
 	t.Helper()
-	requireKo(t)
-	reference, err := builtReference()
-	assert.NilError(t, err)
-	ref, err := name.NewDigest(reference)
+	ref, err := name.NewDigest(theImage(t).reference)
 	assert.NilError(t, err)
 	index, err := remote.Index(ref)
 	assert.NilError(t, err)
 	return index
 }
 
-var builtReference = sync.OnceValues(func() (string, error) {
-	dir, err := checkout()
-	if err != nil {
-		return "", err
+// What Argo CD will read: the same objects as in k8s/, each of which still decodes, with the digest in the place of ko://.
+func TestResolvedManifestsDecode(t *testing.T) {
+	objects := 0
+	for document := range strings.SplitSeq(theImage(t).manifests, "\n---\n") {
+		if strings.TrimSpace(strings.Trim(document, "-")) == "" { // ko ends with an empty document
+			continue
+		}
+		_, err := decode(document)
+		assert.NilError(t, err)
+		objects++
 	}
-	return koRun{dir: dir, repo: "image"}.build()
-})
+	documents, err := render(repository)
+	assert.NilError(t, err)
+	assert.Equal(t, objects, len(documents))
+}

@@ -74,17 +74,21 @@ func clone(from, to string) error {
 }
 
 func copyFile(from, to string) error {
-	content, err := os.ReadFile(from)
+	info, err := os.Stat(from)
 	if errors.Is(err, fs.ErrNotExist) { // deleted, and the deletion not yet committed
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(to, content, 0o644)
+	return os.WriteFile(to, content, info.Mode().Perm())
 }
 
 func git(dir string, args ...string) (string, error) {
@@ -109,15 +113,4 @@ var koBinary = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("go install ko %s: %w: %s", koVersion, err, bytes.TrimSpace(output))
 	}
 	return filepath.Join(scratch, "ko"), nil
-})
-
-// hostBinary is the product built for this machine, for what it says about files; the image has its own binary.
-var hostBinary = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "anthropic-oauth-proxy")
-	cmd := exec.Command("go", "build", "-o", path, "./"+command)
-	cmd.Dir = repository
-	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w: %s", command, err, bytes.TrimSpace(output))
-	}
-	return path, nil
 })

@@ -14,7 +14,7 @@ import (
 	"gotest.tools/v3/assert/cmp"
 )
 
-var systems = []string{"x86_64-linux", "aarch64-linux", "aarch64-darwin", "x86_64-darwin"}
+var systems = []string{"x86_64-linux", "aarch64-linux", "aarch64-darwin"}
 
 func TestFlake(t *testing.T) {
 	nix := install(t)
@@ -47,6 +47,11 @@ func TestFlake(t *testing.T) {
 		info, err := os.Stat(filepath.Join(link, "bin", "anthropic-oauth-proxy"))
 		assert.NilError(t, err)
 		assert.Equal(t, info.Mode().Perm(), os.FileMode(0o555))
+		version, err := os.ReadFile(filepath.Join(repository, "cmd", "anthropic-oauth-proxy", "VERSION"))
+		assert.NilError(t, err)
+		built, err := filepath.EvalSymlinks(link)
+		assert.NilError(t, err)
+		assert.Assert(t, strings.HasSuffix(built, "-anthropic-oauth-proxy-"+strings.TrimSpace(string(version))), built)
 	})
 
 	t.Run("nix run is the proxy", func(t *testing.T) {
@@ -55,9 +60,10 @@ func TestFlake(t *testing.T) {
 	})
 
 	t.Run("the shell has the tools", func(t *testing.T) {
-		tools := "go gofmt gopls golangci-lint just ko kubectl kustomize kind crane cosign curl jq promtool shellcheck"
+		tools := "go gofmt gopls golangci-lint just ko kubectl kustomize kind crane cosign curl jq promtool shellcheck " +
+			"actionlint zizmor treefmt nixfmt shfmt git gh node npm"
 		if runtime.GOOS == "linux" {
-			tools += " runc"
+			tools += " runc ip iptables nginx haproxy caddy"
 		}
 		found := nix.succeeds(t, nix.stub("develop", "--command", "bash", "-c", "command -v "+tools)...)
 		paths := strings.Fields(found)
@@ -70,12 +76,20 @@ func TestFlake(t *testing.T) {
 		assert.Assert(t, cmp.Contains(version, "GOTOOLCHAIN=local"))
 	})
 
+	t.Run("nix fmt formats", func(t *testing.T) {
+		nix.edit(t, "cmd/anthropic-oauth-proxy/main.go", `\npackage main\n`, "\npackage  main\n")
+		nix.succeeds(t, nix.stub("fmt")...)
+		formatted, err := os.ReadFile(filepath.Join(nix.source, "cmd", "anthropic-oauth-proxy", "main.go"))
+		assert.NilError(t, err)
+		assert.Assert(t, cmp.Contains(string(formatted), "\npackage main\n"))
+	})
+
 	t.Run("broken", func(t *testing.T) { broken(t, nix) })
 }
 
 // What is broken here on purpose has to end in an error that names it.
 func broken(t *testing.T, nix *nixEnv) {
-	formatting := ".#checks." + nix.system + ".formatting"
+	check := func(name string) []string { return nix.stub("build", "--no-link", ".#checks."+nix.system+"."+name) }
 	for _, c := range []struct {
 		name, file, old, new string
 		command              []string
@@ -108,12 +122,42 @@ func broken(t *testing.T, nix *nixEnv) {
 		{
 			name: "a file that gofmt would change",
 			file: "cmd/anthropic-oauth-proxy/main.go", old: `\npackage main\n`, new: "\npackage  main\n",
-			command: nix.stub("build", "--no-link", formatting),
-			message: "not formatted, run `nix fmt`: cmd/anthropic-oauth-proxy/main.go",
+			command: check("formatting"),
+			message: "cmd/anthropic-oauth-proxy/main.go",
+		},
+		{
+			name: "what golangci-lint finds",
+			file: "cmd/anthropic-oauth-proxy/main.go", old: `\nfunc main\(\) \{`, new: "\nfunc unused() {}\n\nfunc main() {",
+			command: check("lint"),
+			message: "func unused is unused",
+		},
+		{
+			name: "a test that does not compile",
+			file: "internal/metrics/metrics_test.go", old: `\nimport \(\n`, new: "\nimport (\n\t\"no/such/package\"\n",
+			command: check("tests"),
+			message: "no/such/package",
+		},
+		{
+			name: "what shellcheck finds",
+			file: ".github/resolve.sh", old: `\nexport KO_GO_PATH=.*\n`, new: "\nexport KO_GO_PATH=$toolchain/$unknown\n",
+			command: check("scripts"),
+			message: "unknown is referenced but not assigned",
+		},
+		{
+			name: "a token that is left behind",
+			file: ".github/workflows/checks.yml", old: `persist-credentials: false`, new: "fetch-depth: 1",
+			command: check("workflows"),
+			message: "artipacked",
+		},
+		{
+			name: "an unknown key of the configuration",
+			file: "k8s/config.toml", old: `retries = `, new: "retrys = ",
+			command: check("manifests"),
+			message: "retrys",
 		},
 		{
 			name: "an input that is not the one in the lock file",
-			file: "flake.nix", old: `github:NixOS/nixpkgs/nixos-unstable`, new: "path:" + nix.pkgs,
+			file: "flake.nix", old: `github:NixOS/nixpkgs/nixpkgs-unstable`, new: "path:" + nix.pkgs,
 			command: []string{"flake", "metadata", "--no-update-lock-file"},
 			message: "requires lock file changes",
 		},

@@ -31,12 +31,14 @@ func install(t *testing.T) *nixEnv {
 	if os.Getenv("IN_NIX_SHELL") != "" {
 		t.Skip("inside `nix develop` the flake has just been proved against the real nixpkgs; `nix flake check` does the rest")
 	}
-	if _, err := exec.LookPath("nix"); err != nil {
-		message := "the flake is not checked: there is no `nix` here (Debian: apt-get install nix-bin)"
-		if os.Getenv("CI") != "" {
-			t.Fatal(message)
+	for _, tool := range []string{"nix", "treefmt", "golangci-lint", "actionlint", "zizmor", "shellcheck"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			message := "the flake is not checked: there is no " + tool + " here (.ci/run installs it)"
+			if os.Getenv("CI") != "" {
+				t.Fatal(message)
+			}
+			t.Skip(message)
 		}
-		t.Skip(message)
 	}
 	// Nix makes what it stores read-only, folders too, which t.TempDir cannot remove unless it runs as root.
 	dir, err := os.MkdirTemp("", "flake")
@@ -88,19 +90,11 @@ func install(t *testing.T) *nixEnv {
 // hostFacts tells the stand-in for nixpkgs what it may use of this machine. The modules are downloaded here, not by a builder.
 func hostFacts(t *testing.T, system string) string {
 	t.Helper()
-	goCommand := func(args ...string) string {
-		cmd := exec.Command("go", args...)
-		cmd.Dir = repository
-		cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
-		output, err := cmd.CombinedOutput()
-		assert.NilError(t, err, "go %s: %s", strings.Join(args, " "), output)
-		return strings.TrimSpace(string(output))
-	}
-	goCommand("mod", "download")
+	goCommand(t, "mod", "download")
 	shell, err := exec.LookPath("bash")
 	assert.NilError(t, err)
 	return fmt.Sprintf("{ system = %q; shell = %q; path = %q; goCache = %q; goModCache = %q; }\n",
-		system, shell, os.Getenv("PATH"), goCommand("env", "GOCACHE"), goCommand("env", "GOMODCACHE"))
+		system, shell, os.Getenv("PATH"), goCommand(t, "env", "GOCACHE"), goCommand(t, "env", "GOMODCACHE"))
 }
 
 // copyRepository takes what git tracks or would track, with the changes that are not committed yet.

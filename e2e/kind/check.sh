@@ -69,7 +69,10 @@ before=$(stops)
 docker exec "$KIND_CLUSTER_NAME-control-plane" systemctl restart containerd
 kubectl wait --for condition=Ready node --all --timeout 120s
 for ((n = 0; $(stops) <= before; n++)); do
-  [ "$n" -lt 120 ] || { echo "the kubelet has not stopped the old pod's container again" >&2; exit 1; }
+  [ "$n" -lt 120 ] || {
+    echo "the kubelet has not stopped the old pod's container again" >&2
+    exit 1
+  }
   sleep 1
 done
 sleep 20 # its preStop, 10 s, comes before the signal

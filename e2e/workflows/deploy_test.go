@@ -1,3 +1,4 @@
+// Package workflows tests the scripts that the workflows call.
 package workflows
 
 import (
@@ -10,6 +11,9 @@ import (
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
 )
+
+// repository is the tree under test.
+const repository = "../.."
 
 const manifest = `apiVersion: apps/v1
 kind: Deployment

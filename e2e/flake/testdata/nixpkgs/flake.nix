@@ -25,98 +25,124 @@
           // attrs
         );
 
+      # Each command is the machine's own, or does nothing if `absent` says so.
       package =
-        name: commands:
+        name: commands: absent:
         run name { } (
           ''
             mkdir -p "$out/bin"
           ''
           + builtins.concatStringsSep "\n" (
             map (command: ''
-              printf '#!%s\nexec %s "$@"\n' "${host.shell}" "$(command -v ${command} || echo false)" > "$out/bin/${command}"
+              printf '#!%s\nexec %s "$@"\n' "${host.shell}" "$(command -v ${command} || echo ${absent})" > "$out/bin/${command}"
               chmod +x "$out/bin/${command}"
             '') commands
           )
         );
 
-      tool = name: package name [ name ];
+      tool = name: package name [ name ] "false";
 
-      pkgsFor = system: {
-        inherit lib;
-        stdenv.hostPlatform = {
-          inherit system;
-          isLinux = builtins.match ".*-linux" system != null;
-        };
-
-        go = package "go" [
-          "go"
-          "gofmt"
-        ];
-        prometheus.cli = tool "promtool";
-        bashInteractive = package "bash-interactive" [ "bash" ]; # what nix develop starts
-      }
-      // builtins.listToAttrs (
-        map
-          (name: {
-            inherit name;
-            value = tool name;
-          })
-          [
-            "cosign"
-            "crane"
-            "curl"
-            "git"
-            "golangci-lint"
-            "gopls"
-            "jq"
-            "just"
-            "kind"
-            "ko"
-            "kubectl"
-            "kustomize"
-            "nixfmt"
-            "runc"
-            "shellcheck"
-          ]
-      )
-      // {
-        buildGoModule = import ./go-module.nix { inherit host lib run; };
-
-        mkShell =
-          {
-            packages,
-            env ? { },
-          }:
-          run "shell" (env // {
-            inherit packages;
-            outputs = [ "out" ]; # nix develop asks for it by this variable
-            stdenv = run "stdenv" { } ''
-              mkdir "$out"
-              printf 'for package in $packages; do PATH=$package/bin:$PATH; done\n' > "$out/setup"
-            '';
-          }) ''echo "a shell is entered, not built" > "$out"'';
-
-        runCommand = run;
-
-        writeShellApplication =
-          {
-            name,
-            runtimeInputs,
-            text,
-          }:
-          run name { inherit runtimeInputs text; } ''
-            mkdir -p "$out/bin"
-            {
-              printf '#!%s\nset -euo pipefail\n' "${host.shell}"
-              for input in $runtimeInputs; do printf 'PATH=%s/bin:$PATH\n' "$input"; done
-              printf '%s\n' "$text"
-            } > "$out/bin/${name}"
-            chmod +x "$out/bin/${name}"
-          ''
-          // {
-            meta.mainProgram = name;
+      pkgsFor =
+        system:
+        {
+          inherit lib;
+          stdenv.hostPlatform = {
+            inherit system;
+            isLinux = builtins.match ".*-linux" system != null;
           };
-      };
+
+          go = package "go" [ "go" "gofmt" ] "false";
+          nodejs = package "nodejs" [ "node" "npm" ] "false";
+          iproute2 = package "iproute2" [ "ip" "ss" ] "false";
+          prometheus.cli = tool "promtool";
+          bashInteractive = package "bash-interactive" [ "bash" ] "false"; # what nix develop starts
+          # Debian has neither.
+          kustomize = package "kustomize" [ "kustomize" ] "true";
+          nixfmt = package "nixfmt" [ "nixfmt" ] "true";
+        }
+        // builtins.listToAttrs (
+          map
+            (name: {
+              inherit name;
+              value = tool name;
+            })
+            [
+              "actionlint"
+              "caddy"
+              "cosign"
+              "crane"
+              "curl"
+              "gh"
+              "git"
+              "golangci-lint"
+              "gopls"
+              "haproxy"
+              "iptables"
+              "jq"
+              "just"
+              "kind"
+              "ko"
+              "kubectl"
+              "nginx"
+              "runc"
+              "shellcheck"
+              "shfmt"
+              "treefmt"
+              "zizmor"
+            ]
+        )
+        // {
+          buildGoModule = import ./go-module.nix { inherit host lib run; };
+
+          mkShell =
+            {
+              packages,
+              env ? { },
+            }:
+            run "shell" (
+              env
+              // {
+                inherit packages;
+                outputs = [ "out" ]; # nix develop asks for it by this variable
+                stdenv = run "stdenv" { } ''
+                  mkdir "$out"
+                  printf 'for package in $packages; do PATH=$package/bin:$PATH; done\n' > "$out/setup"
+                '';
+              }
+            ) ''echo "a shell is entered, not built" > "$out"'';
+
+          # Besides the tools that are named there is only what every Linux has; Go's caches save compiling its library anew.
+          runCommand =
+            name:
+            { nativeBuildInputs }:
+            run name {
+              PATH = builtins.concatStringsSep ":" (
+                map (tool: "${tool}/bin") nativeBuildInputs ++ [ "/usr/bin:/bin" ]
+              );
+              GOCACHE = host.goCache;
+              GOLANGCI_LINT_CACHE = host.goCache + "-lint";
+              GOPROXY = "off";
+            };
+
+          writeShellApplication =
+            {
+              name,
+              runtimeInputs,
+              text,
+            }:
+            run name { inherit runtimeInputs text; } ''
+              mkdir -p "$out/bin"
+              {
+                printf '#!%s\nset -euo pipefail\n' "${host.shell}"
+                for input in $runtimeInputs; do printf 'PATH=%s/bin:$PATH\n' "$input"; done
+                printf '%s\n' "$text"
+              } > "$out/bin/${name}"
+              chmod +x "$out/bin/${name}"
+            ''
+            // {
+              meta.mainProgram = name;
+            };
+        };
     in
     {
       inherit lib;
@@ -124,7 +150,6 @@
         "x86_64-linux"
         "aarch64-linux"
         "aarch64-darwin"
-        "x86_64-darwin"
       ] pkgsFor;
     };
 }

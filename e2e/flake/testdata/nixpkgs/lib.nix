@@ -1,6 +1,8 @@
 # The few functions of nixpkgs' lib that our flake calls. A file set is a function here: is this path in it?
 let
-  under = folder: path: path == folder || builtins.substring 0 (builtins.stringLength folder + 1) path == folder + "/";
+  under =
+    folder: path:
+    path == folder || builtins.substring 0 (builtins.stringLength folder + 1) path == folder + "/";
 
   asPredicate =
     set:
@@ -18,7 +20,11 @@ let
       entries = builtins.readDir folder;
     in
     builtins.any (
-      name: if entries.${name} == "directory" then holds keep "${folder}/${name}" else keep "${folder}/${name}" entries.${name}
+      name:
+      if entries.${name} == "directory" then
+        holds keep "${folder}/${name}"
+      else
+        keep "${folder}/${name}" entries.${name}
     ) (builtins.attrNames entries);
 in
 rec {
@@ -37,18 +43,12 @@ rec {
 
   licenses.mit.spdxId = "MIT";
 
-  fileset = {
-    unions = sets: path: type: builtins.any (set: asPredicate set path type) sets;
+  fileContents = file: builtins.head (builtins.match "(.*[^\n])\n*" (builtins.readFile file));
 
-    fileFilter =
-      predicate: folder: path: type:
-      under (toString folder) path
-      && type == "regular"
-      && predicate {
-        name = baseNameOf path;
-        inherit type;
-        hasExt = ext: builtins.match ".*[.]${ext}" path != null;
-      };
+  fileset = {
+    unions =
+      sets: path: type:
+      builtins.any (set: asPredicate set path type) sets;
 
     toSource =
       { root, fileset }:

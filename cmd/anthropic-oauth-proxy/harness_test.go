@@ -105,7 +105,7 @@ func startEnv(t *testing.T, env []string, upstreamURL string, lines ...string) *
 	return p
 }
 
-func writeConfig(t *testing.T, lines ...string) (path string) {
+func writeConfig(t testing.TB, lines ...string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "proxy.toml")
 	assert.NilError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -19,6 +20,19 @@ func (o outcome) lines() []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(o.stderr, "\n"), "\n")
+}
+
+// runHere is run() in this process with a world of its own, serving on a free port.
+func runHere(t *testing.T, args ...string) (p *process, signals chan<- os.Signal) {
+	t.Helper()
+	ch := make(chan os.Signal)
+	p = &process{t: t, stderr: newLineLog(), ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		p.code = run(ch, append(args, "--listen", "127.0.0.1:0"), func(string) string { return "" }, io.Discard, p.stderr)
+	}()
+	p.addr = p.state("running")["addr"].(string)
+	return p, ch
 }
 
 // call is run() with a world of its own, for what ends without a signal.

@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -254,39 +253,4 @@ func TestPortInUse(t *testing.T) {
 	text := p.stderr.text()
 	assert.Check(t, strings.Contains(text, taken.Addr().String()) && strings.Contains(text, "address already in use: choose another address with --listen"), text)
 	assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting"})
-}
-
-// Contract section 6, on run() itself: what a signal leads to is decided there and not in the operating system.
-func TestRunSignals(t *testing.T) {
-	for _, tt := range []struct {
-		name    string
-		signals []os.Signal
-		code    int
-	}{
-		{"SIGTERM", []os.Signal{syscall.SIGTERM}, 0},
-		{"SIGINT", []os.Signal{os.Interrupt}, 0},
-		{"second SIGTERM", []os.Signal{syscall.SIGTERM, syscall.SIGTERM}, 143},
-		{"second SIGINT", []os.Signal{os.Interrupt, os.Interrupt}, 130},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			signals, stderr, ended := make(chan os.Signal), newLineLog(), make(chan int, 1)
-			upstream := newStream(t)
-			args := []string{"--listen", "127.0.0.1:0", "--upstream", upstream.url}
-			go func() {
-				ended <- run(signals, args, func(string) string { return "" }, io.Discard, stderr)
-			}()
-			p := &process{t: t, stderr: stderr, ended: make(chan struct{})}
-			p.addr = p.state("running")["addr"].(string)
-			resp := open(t, p.url("/"))
-			for _, sig := range tt.signals {
-				signals <- sig
-				p.state("draining")
-			}
-			if tt.code == 0 {
-				close(upstream.events)
-				io.Copy(io.Discard, resp.Body)
-			}
-			assert.Equal(t, receive(t, ended, "the return of run"), tt.code)
-		})
-	}
 }

@@ -1,20 +1,24 @@
 package main
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/header"
 )
 
-// message is a request or a response.
+// message is a request.
 type message struct {
-	start    [3]string // of the start line
-	fields   []field
-	body     string
-	trailers []field
+	start  [3]string // of the start line
+	fields []field
+	body   string
 }
 
 type field struct{ name, value string } // the name in lower case
@@ -62,42 +66,37 @@ func readHead(s string) (m message, rest string, err error) {
 }
 
 func readFields(lines string) (fields []field, err error) {
+	if lines == "" {
+		return nil, nil
+	}
 	for line := range strings.SplitSeq(lines, "\r\n") {
 		name, value, colon := strings.Cut(line, ":")
-		switch {
-		case lines == "":
-		case !colon || !token.MatchString(name) || !isText(value):
+		if !colon || !token.MatchString(name) || !isText(value) {
 			return nil, fmt.Errorf("malformed header line %q", line)
-		default:
-			fields = append(fields, field{strings.ToLower(name), strings.Trim(value, " \t")})
 		}
+		fields = append(fields, field{strings.ToLower(name), strings.Trim(value, " \t")})
 	}
 	return fields, nil
 }
 
 // readBody reads the body that the header section announces in its one way.
 func (m *message) readBody(s string) (rest string, err error) {
-	lengths, codings := m.values("content-length"), m.values("transfer-encoding")
+	framing := append(m.values("content-length"), m.values("transfer-encoding")...)
 	switch {
-	case len(lengths)+len(codings) > 1:
-		return s, fmt.Errorf("framed more than once: %q and %q", lengths, codings)
-	case len(codings) == 1:
-		if !strings.EqualFold(codings[0], "chunked") {
-			return s, fmt.Errorf("transfer-encoding %q", codings[0])
-		}
+	case len(framing) == 0:
+		return s, nil
+	case len(framing) == 1 && strings.EqualFold(framing[0], "chunked") && len(m.values("content-length")) == 0:
 		return m.readChunks(s)
-	case len(lengths) == 1:
-		n, err := strconv.ParseUint(lengths[0], 10, 31)
-		if err != nil {
-			return s, fmt.Errorf("content-length %q", lengths[0])
-		}
-		if uint64(len(s)) < n {
-			return s, errIncomplete
-		}
-		m.body = s[:n]
-		return s[n:], nil
 	}
-	return s, nil
+	n, err := strconv.ParseUint(strings.Join(framing, ","), 10, 31)
+	if err != nil || len(m.values("transfer-encoding")) > 0 {
+		return s, fmt.Errorf("framed by %q", framing)
+	}
+	if uint64(len(s)) < n {
+		return s, errIncomplete
+	}
+	m.body = s[:n]
+	return s[n:], nil
 }
 
 func (m *message) readChunks(s string) (rest string, err error) {
@@ -108,24 +107,14 @@ func (m *message) readChunks(s string) (rest string, err error) {
 		}
 		size, extension, _ := strings.Cut(line, ";")
 		n, err := strconv.ParseUint(size, 16, 31)
-		if err != nil || !isText(extension) || len(line) > 100 {
+		switch {
+		case err != nil || !isText(extension) || len(line) > 100:
 			return s, fmt.Errorf("malformed chunk size %q", line)
-		}
-		if n == 0 {
-			if rest, is := strings.CutPrefix(after, "\r\n"); is {
-				return rest, nil
-			}
-			lines, rest, whole := strings.Cut(after, "\r\n\r\n")
-			if !whole {
-				return s, errIncomplete
-			}
-			m.trailers, err = readFields(lines)
-			return rest, err
-		}
-		if uint64(len(after)) < n+2 {
+		case n == 0 && strings.HasPrefix(after, "\r\n"): // trailers are not plain
+			return after[2:], nil
+		case uint64(len(after)) < n+2:
 			return s, errIncomplete
-		}
-		if after[n:n+2] != "\r\n" {
+		case after[n:n+2] != "\r\n":
 			return s, fmt.Errorf("a chunk of %d bytes ends with %q", n, after[n:n+2])
 		}
 		m.body += after[:n]
@@ -133,96 +122,50 @@ func (m *message) readChunks(s string) (rest string, err error) {
 	}
 }
 
-// response is a final response, and the status codes of those that came before it.
-type response struct {
-	message
-	interim []string
+// reply is what came back for one request.
+type reply struct {
+	*http.Response
+	interim []int  // the status codes before it
+	body    string //
+	err     error  // why it is not whole
 }
 
-// readResponse reads the next response to a request of the given method. ended says that s is all that comes.
-func readResponse(s, method string, ended bool) (r response, rest string, err error) {
+func readReply(in *bufio.Reader, method string) (r reply) {
 	for {
-		if r.message, s, err = readHead(s); err != nil {
-			return r, s, err
+		if r.Response, r.err = http.ReadResponse(in, &http.Request{Method: method}); r.err != nil {
+			return r
 		}
-		code := r.start[1]
-		if !statusLine.MatchString(strings.Join(r.start[:], " ")) || !isText(r.start[2]) {
-			return r, s, fmt.Errorf("malformed status line %q", r.start)
+		if r.StatusCode >= 200 {
+			break
 		}
-		framed := len(r.values("content-length"))+len(r.values("transfer-encoding")) > 0
-		for _, f := range r.fields {
-			if slices.Contains(hopByHop, f.name) && f.name != "connection" && f.name != "transfer-encoding" && f.name != "trailer" || f.name == "x-hop" {
-				return r, s, fmt.Errorf("%s has come to the client", f.name)
-			}
-		}
-		switch {
-		case code[0] == '1' || code == "204":
-			if framed {
-				return r, s, fmt.Errorf("status %s with a body", code)
-			}
-			if code == "204" {
-				return r, s, nil
-			}
-			r.interim = append(r.interim, code)
-			continue
-		case method == "HEAD" || code == "304":
-			return r, s, nil
-		case framed:
-			s, err = r.readBody(s)
-			return r, s, err
-		case !ended:
-			return r, s, errIncomplete
-		}
-		r.body = s
-		return r, "", nil
+		r.interim = append(r.interim, r.StatusCode)
 	}
+	body, err := io.ReadAll(r.Body)
+	r.body, r.err = string(body), err
+	return r
 }
 
 var (
 	token      = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
-	statusLine = regexp.MustCompile(`^HTTP/1\.[01] [1-5][0-9][0-9] `)
 	startLine  = regexp.MustCompile(`([!-~]+) ([^ \n]+) HTTP/\d\.\d\r?\n`)
 	foldedLine = regexp.MustCompile(`[ \t]*\r?\n[ \t]+`)
-	secretLine = regexp.MustCompile(`(?im)^(?:authorization|x-api-key|proxy-authorization|cookie):[ \t]*([!-~][ -~]*[!-~])[ \t]*\r?$`)
+	secrets    = regexp.MustCompile(`(?im)^(?:authorization|x-api-key|proxy-authorization|cookie):[ \t]*([!-~][ -~]*[!-~])[ \t]*\r?$|^[A-Z]+ [!-~]*?\?([!-~]+) HTTP`)
 
 	originForm   = regexp.MustCompile(`^/(?:[!-$&->@-~]|%[0-9A-Fa-f]{2})*(?:\?[!-~]*)?$`)
 	absoluteForm = regexp.MustCompile(`^http://[a-z0-9.-]+(/.*)$`)
 	plainHost    = regexp.MustCompile(`^[A-Za-z0-9.-]+(?::[0-9]+)?$`)
 
-	protected = []string{"authorization", "x-api-key"}
-	hopByHop  = []string{"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-		"transfer-encoding", "upgrade", "expect"} // and Expect, which is answered here
+	protected   = []string{"authorization", "x-api-key"}
+	localFields = regexp.MustCompile(`^(forwarded|via|cdn-loop|true-client-ip|x-(real|client|cluster-client)-ip|fastly-client-ip|(x-(original-)?forwarded|cf|fly|x-envoy|tailscale)-.*)$`)
 )
+
+// isHopByHop also takes Expect for one of them: it is answered here.
+func isHopByHop(name string) bool {
+	return name == "expect" || containsFold(header.HopByHop, name)
+}
 
 func isText(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
-}
-
-func isLocalField(name string) bool {
-	return name == "forwarded" || name == "x-real-ip" || strings.HasPrefix(name, "x-forwarded-") || strings.HasPrefix(name, "tailscale-")
-}
-
-func isSubsequence(part, whole string) bool {
-	for i := 0; i < len(part); i++ {
-		at := strings.IndexByte(whole, part[i])
-		if at < 0 {
-			return false
-		}
-		whole = whole[at+1:]
-	}
-	return true
-}
-
-// hasField reports whether a header with this value stands in s.
-func hasField(s string, f field) bool {
-	for i := 0; i+len(f.name) < len(s); i++ {
-		if s[i+len(f.name)] == ':' && strings.EqualFold(s[i:i+len(f.name)], f.name) {
-			if line, _, _ := strings.Cut(s[i+len(f.name)+1:], "\n"); strings.Trim(line, " \t\r") == f.value {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // request is a plain request, and what the contract makes of it.
@@ -253,45 +196,25 @@ func predict(input string) (plain []request, wild string) {
 func predictOne(s string) (r request, rest string, ok bool) {
 	m, rest, err := readHead(s)
 	method, target, version := m.start[0], m.start[1], m.start[2]
-	hosts, expect := m.values("host"), m.values("expect")
-	if err != nil || len(s)-len(rest) > 32<<10 || !token.MatchString(method) || method == "CONNECT" || len(hosts) != 1 || !plainHost.MatchString(hosts[0]) {
-		return r, s, false
-	}
+	hosts, expect, agents := m.values("host"), m.values("expect"), m.values("user-agent")
 	if parts := absoluteForm.FindStringSubmatch(target); parts != nil {
 		target = parts[1]
 	}
 	path, _, _ := strings.Cut(target, "?")
 	own := path == "/health" || path == "/metrics"
 	switch {
-	case version == "HTTP/1.0":
-		r.final = true
-		if len(m.values("connection"))+len(m.values("transfer-encoding"))+len(expect) > 0 {
-			return r, s, false
-		}
-	case version != "HTTP/1.1", len(expect) > 1, len(expect) == 1 && (expect[0] != "100-continue" || own):
+	case err != nil, version != "HTTP/1.1", len(s)-len(rest) > 32<<10,
+		!token.MatchString(method), method == "CONNECT", !originForm.MatchString(target),
+		len(hosts) != 1, !plainHost.MatchString(hosts[0]),
+		len(expect) > 0 && (own || len(expect) > 1 || expect[0] != "100-continue"),
+		len(agents) > 1, slices.Contains(agents, ""), len(m.values("pragma")) > 0, len(m.values("trailer")) > 0, // which net/http changes
+		slices.ContainsFunc(m.tokens("connection"), func(name string) bool { return !token.MatchString(name) }):
 		return r, s, false
 	}
-	switch {
-	case originForm.MatchString(target):
-		r.target = basePath + target
-	case target == "*" && method == "OPTIONS":
-		r.target = target
-	default:
-		return r, s, false
-	}
-	for _, name := range m.tokens("connection") {
-		if !token.MatchString(name) {
-			return r, s, false
-		}
-	}
-	for _, name := range m.tokens("trailer") {
-		if name = strings.ToLower(name); !token.MatchString(name) || name == "trailer" || name == "transfer-encoding" || name == "content-length" {
-			return r, s, false
-		}
-	}
+	r.target = basePath + target
 	rest, err = m.readBody(rest)
 	declared, _ := strconv.Atoi(strings.Join(m.values("content-length"), ""))
-	r.message, r.final = m, r.final || containsFold(m.tokens("connection"), "close")
+	r.message, r.final = m, containsFold(m.tokens("connection"), "close")
 	switch {
 	case own:
 		r.target, r.status = "", 200
@@ -299,10 +222,8 @@ func predictOne(s string) (r request, rest string, ok bool) {
 			r.status = 405
 		}
 	case (err == nil || err == errIncomplete) && max(declared, len(m.body)) > maxBody: // contract row 1.11
-		r.target, r.status, r.final = "", 400, true
+		r.target, r.status, r.final = "", 413, true
 		return r, "", true
 	}
-	return r, rest, err == nil && len(fmt.Sprint(m.trailers)) < 1000
+	return r, rest, err == nil
 }
-
-func (r *request) same(a *arrival) bool { return r.start[0] == a.start[0] && r.target == a.start[1] }

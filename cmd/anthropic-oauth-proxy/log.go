@@ -18,8 +18,9 @@ type lines struct {
 	w       io.Writer
 	queue   chan []byte
 	dropped atomic.Int64
-	logger  *slog.Logger // writes here, too
-	written chan struct{}
+	logger  *slog.Logger  // writes into the queue
+	direct  *slog.Logger  // writes to w
+	written chan struct{} // closed after the last line
 }
 
 const (
@@ -32,9 +33,9 @@ func newLines(w io.Writer, level slog.Level) *lines {
 	l := &lines{w: w, queue: make(chan []byte, maxUnwritten), written: make(chan struct{})}
 	options := &slog.HandlerOptions{Level: level}
 	if isTerminal(w) {
-		l.logger = slog.New(slog.NewTextHandler(l, options))
+		l.logger, l.direct = slog.New(slog.NewTextHandler(l, options)), slog.New(slog.NewTextHandler(w, options))
 	} else {
-		l.logger = slog.New(slog.NewJSONHandler(l, options))
+		l.logger, l.direct = slog.New(slog.NewJSONHandler(l, options)), slog.New(slog.NewJSONHandler(w, options))
 	}
 	go l.run()
 	return l
@@ -59,7 +60,7 @@ func (l *lines) run() {
 		if _, err := l.w.Write(line); err != nil { // its reader is gone
 			l.dropped.Add(1)
 		} else if n := l.dropped.Swap(0); n > 0 {
-			l.logger.Warn("log lines were lost: nobody read them", "lines", n)
+			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // the queue may be full
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -64,23 +65,33 @@ type process struct {
 // launch starts the program with nothing of this machine's environment, in a folder of its own.
 func launch(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binary, args...), stderr: newLineLog(), ended: make(chan struct{})}
-	p.cmd.Dir = t.TempDir()
-	p.cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10"}, env...) // a drain is not to seem a second longer under -race
-	stderr, err := p.cmd.StderrPipe()
-	assert.NilError(t, err)
-	assert.NilError(t, p.cmd.Start())
-	p.pid = p.cmd.Process.Pid
+	return launchCommand(t, exec.Command(binary, args...), env)
+}
+
+// launchCommand starts the program, or a command that becomes it, and reads its standard error.
+func launchCommand(t *testing.T, cmd *exec.Cmd, env []string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, stderr: newLineLog(), ended: make(chan struct{})}
+	var stderr io.Reader
+	if cmd.Stderr == nil {
+		var err error
+		stderr, err = cmd.StderrPipe()
+		assert.NilError(t, err)
+	}
+	cmd.Dir = t.TempDir()
+	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10", "PATH=" + os.Getenv("PATH")}, env...) // a drain is not to seem a second longer under -race
+	assert.NilError(t, cmd.Start())
+	p.pid = cmd.Process.Pid
 	go func() {
 		defer close(p.ended)
-		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			p.stderr.add(lines.Text())
+		if stderr != nil {
+			p.stderr.readFrom(stderr)
 		}
-		p.cmd.Wait()
-		p.code = p.cmd.ProcessState.ExitCode()
+		cmd.Wait()
+		p.code = cmd.ProcessState.ExitCode()
 	}()
 	t.Cleanup(func() {
-		p.cmd.Process.Kill()
+		cmd.Process.Kill()
 		<-p.ended
 		text := p.stderr.text()
 		assert.Check(t, !strings.Contains(text, "DATA RACE"), "the program has a data race:\n%s", text)
@@ -131,11 +142,21 @@ func (p *process) state(name string) entry {
 // logged waits for the first log line that match accepts, and returns it.
 func (p *process) logged(what string, match func(entry) bool) entry {
 	p.t.Helper()
+	return p.loggedTimes(what, 1, match)
+}
+
+// loggedTimes waits for the nth log line that match accepts, and returns it.
+func (p *process) loggedTimes(what string, n int, match func(entry) bool) entry {
+	p.t.Helper()
 	deadline := time.After(patience)
 	for {
 		entries, changed := p.stderr.entries()
+		found := 0
 		for _, e := range entries {
 			if match(e) {
+				found++
+			}
+			if found == n {
 				return e
 			}
 		}
@@ -212,6 +233,13 @@ func (l *lineLog) entries() (entries []entry, changed <-chan struct{}) {
 		}
 	}
 	return entries, l.changes
+}
+
+// readFrom collects lines until there are no more.
+func (l *lineLog) readFrom(r io.Reader) {
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		l.add(lines.Text())
+	}
 }
 
 // Write lets run() log into it: slog writes a line at a time.

@@ -33,7 +33,7 @@ func TestHealth(t *testing.T) {
 	do(t, http.MethodPost, p.url("/"), "fits")
 	do(t, http.MethodPost, p.url("/overloaded"), "")
 	resp, _ := do(t, http.MethodPost, p.url("/"), "does not fit")
-	assert.Equal(t, resp.StatusCode, http.StatusBadRequest)
+	assert.Equal(t, resp.StatusCode, http.StatusRequestEntityTooLarge)
 	get(t, p.url("/metrics"))
 	get(t, p.url("/health"))
 
@@ -177,7 +177,7 @@ func TestMetrics(t *testing.T) {
 	for _, want := range []string{
 		`# TYPE proxy_requests_total counter`,
 		`proxy_requests_total{method="POST",status="200"} 1`,
-		`proxy_requests_total{method="POST",status="400"} 1`,
+		`proxy_requests_total{method="POST",status="413"} 1`,
 		`proxy_requests_total{method="OTHER",status="200"} 1`,
 		`# TYPE proxy_request_duration_seconds histogram`,
 		`proxy_request_duration_seconds_count{status="200"} 2`,
@@ -190,7 +190,12 @@ func TestMetrics(t *testing.T) {
 		`# TYPE proxy_requests_queued gauge`,
 		`proxy_requests_queued 0`,
 		`# TYPE proxy_upstream_retries_total counter`,
-		`proxy_upstream_retries_total 0`,
+		`proxy_upstream_retries_total{previous="nothing_sent"} 0`,
+		`proxy_upstream_retries_total{previous="may_have_been_read"} 0`,
+		`proxy_max_connections 1000`,
+		`proxy_max_buffered_bytes 6.7108864e+07`,
+		`proxy_event_streams_total{outcome="complete"} 0`,
+		`proxy_event_stream_duration_seconds_count 0`,
 		`# TYPE proxy_held_body_bytes gauge`,
 		`proxy_held_body_bytes 0`,
 		`# TYPE proxy_request_bytes_total counter`,

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,17 +16,65 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// Contract section 6: the states, each once and in order, and exit code 0 after a drain, for either signal.
-func TestStates(t *testing.T) {
-	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		t.Run(sig.String(), func(t *testing.T) {
+// Contract section 6: whatever asks it to end lets a running stream come to its clean end, and repetition changes nothing;
+// but two SIGINTs are an impatient person, and end it at once.
+func TestSignals(t *testing.T) {
+	const term, hup, interrupt = syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT
+	for _, tt := range []struct {
+		signals []syscall.Signal
+		code    int
+	}{
+		{[]syscall.Signal{term}, 0},
+		{[]syscall.Signal{interrupt}, 0},
+		{[]syscall.Signal{hup}, 0},
+		{[]syscall.Signal{term, term, hup, term}, 0},
+		{[]syscall.Signal{hup, term}, 0},
+		{[]syscall.Signal{term, interrupt}, 0},
+		{[]syscall.Signal{interrupt, term, hup}, 0},
+		{[]syscall.Signal{interrupt, interrupt}, 130},
+		{[]syscall.Signal{term, interrupt, interrupt}, 130},
+		{[]syscall.Signal{interrupt, term, interrupt}, 130},
+	} {
+		t.Run(fmt.Sprint(tt.signals), func(t *testing.T) {
 			t.Parallel()
-			p := start(t, "http://127.0.0.1:1")
-			p.signal(sig)
+			upstream := newStream(t)
+			p := start(t, upstream.url)
+			resp := open(t, p.url("/v1/messages"))
+			upstream.send(t, "event: one\n\n")
+			readExactly(t, resp.Body, "event: one\n\n")
+			for i, sig := range tt.signals {
+				p.signal(sig)
+				p.loggedTimes("signal", i+1, func(e entry) bool { return e["signal"] != nil || e["msg"] == "second SIGINT: ending at once" })
+			}
+			if tt.code != 0 {
+				assert.Equal(t, p.exit(), tt.code)
+				_, err := io.ReadAll(resp.Body)
+				assert.ErrorContains(t, err, "", "an aborted stream must not look complete")
+				assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "ended at once, it has not stopped in order")
+				return
+			}
+			upstream.send(t, "event: two\n\n")
+			close(upstream.events)
+			rest, err := io.ReadAll(resp.Body)
+			assert.NilError(t, err)
+			assert.Equal(t, string(rest), "event: two\n\n")
 			assert.Equal(t, p.exit(), 0)
 			assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting", "running", "draining", "stopped"})
+			assert.Equal(t, p.state("stopped")["aborted"], 0.0)
+			assert.Equal(t, requestLine(p, "/v1/messages")["outcome"], "complete")
 		})
 	}
+}
+
+// Contract section 6: nohup means that a closed terminal is nobody's business.
+func TestIgnoredSIGHUP(t *testing.T) {
+	t.Parallel()
+	p := launchCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary, "--listen", "127.0.0.1:0"), nil)
+	p.state("running")
+	p.signal(syscall.SIGHUP)
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, p.exit(), 0)
+	assert.Check(t, !strings.Contains(p.stderr.text(), "hangup"), "SIGHUP was to be ignored")
 }
 
 func states(log *lineLog) (states []string) {
@@ -55,29 +105,6 @@ func TestReadyWithoutFileAndUpstream(t *testing.T) {
 func entriesOf(p *process) func(func(entry) bool) {
 	entries, _ := p.stderr.entries()
 	return slices.Values(entries)
-}
-
-// Contract section 6: a running stream finishes in the drain, to its clean end, and then the program exits 0.
-func TestDrainLetsAStreamFinish(t *testing.T) {
-	t.Parallel()
-	upstream := newStream(t)
-	p := start(t, upstream.url)
-	resp := open(t, p.url("/v1/messages"))
-	upstream.send(t, "event: one\n\n")
-	readExactly(t, resp.Body, "event: one\n\n")
-
-	p.signal(syscall.SIGTERM)
-	p.state("draining")
-	upstream.send(t, "event: two\n\n")
-	readExactly(t, resp.Body, "event: two\n\n")
-	close(upstream.events)
-	rest, err := io.ReadAll(resp.Body)
-	assert.NilError(t, err)
-	assert.Equal(t, string(rest), "")
-
-	assert.Equal(t, p.exit(), 0)
-	assert.Equal(t, p.state("stopped")["aborted"], 0.0)
-	assert.Equal(t, requestLine(p, "/v1/messages")["outcome"], "complete")
 }
 
 // Contract section 6: at the deadline of the drain what still runs is aborted, so that nobody takes it for complete, and
@@ -120,33 +147,6 @@ func TestDrainDeadline(t *testing.T) {
 func requestLine(p *process, path string) entry {
 	p.t.Helper()
 	return p.logged("a request line for "+path, func(e entry) bool { return e["msg"] == "request" && e["path"] == path })
-}
-
-// Contract section 6: a second signal ends it at once, with 128 plus its own number, whatever the first one was.
-func TestSecondSignal(t *testing.T) {
-	for _, tt := range []struct {
-		first, second syscall.Signal
-		code          int
-	}{
-		{syscall.SIGTERM, syscall.SIGTERM, 143},
-		{syscall.SIGINT, syscall.SIGINT, 130},
-		{syscall.SIGTERM, syscall.SIGINT, 130},
-		{syscall.SIGINT, syscall.SIGTERM, 143},
-	} {
-		t.Run(tt.first.String()+" then "+tt.second.String(), func(t *testing.T) {
-			t.Parallel()
-			upstream := newStream(t)
-			p := start(t, upstream.url)
-			resp := open(t, p.url("/v1/messages"))
-			p.signal(tt.first)
-			p.state("draining")
-			p.signal(tt.second)
-			assert.Equal(t, p.exit(), tt.code)
-			_, err := io.ReadAll(resp.Body)
-			assert.ErrorContains(t, err, "", "an aborted stream must not look complete")
-			assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "ended at once, it has not stopped in order")
-		})
-	}
 }
 
 // Contract section 6: on connections that are already open, requests still work in the drain, and are answered with

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+)
+
+// startStuck starts the program with a standard error that is a full pipe, which nobody reads.
+func startStuck(t *testing.T, upstreamURL string) (p *process, reader *os.File) {
+	t.Helper()
+	reader, writer, err := os.Pipe()
+	assert.NilError(t, err)
+	t.Cleanup(func() { reader.Close() })
+	raw, err := writer.SyscallConn()
+	assert.NilError(t, err)
+	for _, piece := range []string{strings.Repeat("\n", 4<<10), "\n"} {
+		assert.NilError(t, raw.Write(func(fd uintptr) bool {
+			for err == nil {
+				_, err = syscall.Write(int(fd), []byte(piece))
+			}
+			return true
+		}))
+		assert.ErrorIs(t, err, syscall.EAGAIN)
+		err = nil
+	}
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	free.Close()
+	cmd := exec.Command(binary, "--listen", free.Addr().String(), "--upstream", upstreamURL)
+	cmd.Stderr = writer
+	p = launchCommand(t, cmd, nil)
+	writer.Close()
+	p.addr = free.Addr().String()
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		resp, err := newClient(t).Get(p.url("/health"))
+		if err != nil {
+			return poll.Continue("%v", err)
+		}
+		resp.Body.Close()
+		return poll.Success()
+	}, poll.WithTimeout(patience))
+	return p, reader
+}
+
+// Contract section 8: a log that nobody reads stops nothing. What is lost is counted, and told as soon as somebody reads again.
+func TestLogThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	p, reader := startStuck(t, newUpstream(t, echo))
+	client := newClient(t)
+	const requests = maxUnwritten + 200
+	for i := range requests {
+		resp, err := client.Get(p.url(fmt.Sprint("/", i)))
+		assert.NilError(t, err)
+		io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		assert.Equal(t, resp.StatusCode, http.StatusOK)
+	}
+	resp, _ := get(t, p.url("/health"))
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+
+	go p.stderr.readFrom(reader)
+	lost := p.logged("the number of lost lines", func(e entry) bool { return e["level"] == "WARN" && e["lines"] != nil })
+	for i := range 3 { // one at a time: while somebody reads, each line is there at once
+		get(t, p.url(fmt.Sprint("/later/", i)))
+		requestLine(p, fmt.Sprint("/later/", i))
+	}
+	entries, _ := p.stderr.entries()
+	told := 0
+	for _, e := range entries {
+		if path, _ := e["path"].(string); path != "" && !strings.HasPrefix(path, "/later") || e["state"] != nil {
+			told++
+		}
+	}
+	const states = 3 // initializing, starting, running
+	assert.Equal(t, told+int(lost["lines"].(float64)), requests+states, "the lines and the number of the lost ones do not add up")
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, p.exit(), 0)
+}
+
+// Contract section 6: whatever else is stuck, the log included, SIGTERM drains, and a second SIGINT ends it at once.
+func TestSignalsWithStuckLog(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		t.Run(sig.String(), func(t *testing.T) {
+			t.Parallel()
+			upstream := newStream(t)
+			p, _ := startStuck(t, upstream.url)
+			resp := open(t, p.url("/"))
+			onlooker := dial(t, p.addr)
+			onlooker.request("GET", "/health")
+			p.signal(sig)
+			poll.WaitOn(t, func(poll.LogT) poll.Result {
+				if resp, _ := onlooker.request("GET", "/health"); resp.StatusCode == http.StatusServiceUnavailable {
+					return poll.Success()
+				}
+				return poll.Continue("it does not drain")
+			}, poll.WithTimeout(patience))
+			if sig == syscall.SIGINT {
+				p.signal(syscall.SIGINT)
+				assert.Equal(t, p.exit(), 130)
+				return
+			}
+			upstream.send(t, "the end")
+			close(upstream.events)
+			assert.Equal(t, readBody(t, resp), "the end")
+			assert.Equal(t, p.exit(), 0)
+		})
+	}
+}
+
+// Contract section 6: that the log's reader goes away (SIGPIPE) does not end it.
+func TestLogReaderGoesAway(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	assert.NilError(t, err)
+	cmd := exec.Command(binary, "--listen", "127.0.0.1:0", "--upstream", newUpstream(t, echo))
+	cmd.Stderr = writer
+	p := launchCommand(t, cmd, nil)
+	writer.Close()
+	go p.stderr.readFrom(reader)
+	p.addr = p.state("running")["addr"].(string)
+	reader.Close()
+	for range 3 {
+		_, text := get(t, p.url("/"))
+		assert.Equal(t, text, "upstream saw /")
+	}
+	p.signal(syscall.SIGTERM)
+	assert.Equal(t, p.exit(), 0)
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 )
@@ -65,6 +67,28 @@ func TestNoH2C(t *testing.T) {
 	assert.Equal(t, body, "upstream saw /v1")
 }
 
+// Contract section 8: a client that speaks TLS to this port is told of, once; one that does not is not.
+func TestTLSToPlainPort(t *testing.T) {
+	t.Parallel()
+	p := start(t, newUpstream(t, echo))
+	get(t, p.url("/plain"))
+	for range 3 {
+		_, err := tls.Dial("tcp", p.addr, &tls.Config{ServerName: "proxy.test"})
+		assert.ErrorContains(t, err, "")
+	}
+	get(t, p.url("/last"))
+	requestLine(p, "/last")
+	entries, _ := p.stderr.entries()
+	var warnings []any
+	for _, e := range entries {
+		if e["level"] == "WARN" {
+			warnings = append(warnings, e["msg"])
+		}
+	}
+	assert.Equal(t, len(warnings), 1, "%v", warnings)
+	assert.Check(t, strings.Contains(fmt.Sprint(warnings), "TLS"), "%v", warnings)
+}
+
 // Contract section 1: what net/http cannot parse is refused before it is anybody's request, and never repaired.
 func TestMalformedTarget(t *testing.T) {
 	t.Parallel()
@@ -100,4 +124,23 @@ func TestUploadLeavesTheQueue(t *testing.T) {
 	resp, err := http.ReadResponse(holds.in, nil)
 	assert.NilError(t, err)
 	assert.Equal(t, resp.StatusCode, http.StatusOK)
+}
+
+// Contract section 1: clients that begin an upload and stop delay nobody's small request, though most of the room is theirs.
+func TestStoppedUploads(t *testing.T) {
+	t.Parallel()
+	p := start(t, newUpstream(t, echo), "max_body_bytes = 4194304", "max_buffered_bytes = 8388608")
+	piece := strings.Repeat("x", 1<<20)
+	for range 7 {
+		stops := dial(t, p.addr)
+		io.WriteString(stops, "POST /stops HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 4194304\r\n\r\n")
+		go io.WriteString(stops, piece)
+	}
+	p.pollMetricAbove("proxy_held_body_bytes", 2<<20)
+	start := time.Now()
+	for range 3 {
+		resp, _ := do(t, "POST", p.url("/small"), piece)
+		assert.Equal(t, resp.StatusCode, http.StatusOK)
+	}
+	assert.Check(t, time.Since(start) < 15*time.Second, "three requests of 1 MiB took %v", time.Since(start))
 }

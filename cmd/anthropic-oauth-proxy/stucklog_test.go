@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -52,19 +51,24 @@ func startStuck(t *testing.T, upstreamURL string) (p *process, reader *os.File) 
 	return p, reader
 }
 
+// flood makes n requests whose log lines are more than a megabyte together.
+func flood(t *testing.T, p *process, n int) {
+	t.Helper()
+	client := newClient(t)
+	for range n {
+		resp, err := client.Get(p.url("/plain/" + strings.Repeat("x", 1500)))
+		assert.NilError(t, err)
+		readBody(t, resp)
+		assert.Equal(t, resp.StatusCode, http.StatusOK)
+	}
+}
+
 // Contract section 8: a log that nobody reads stops nothing. What is lost is counted, and told as soon as somebody reads again.
 func TestLogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	p, reader := startStuck(t, newUpstream(t, echo))
-	client := newClient(t)
 	const requests = maxUnwritten + 200
-	for i := range requests {
-		resp, err := client.Get(p.url(fmt.Sprint("/", i)))
-		assert.NilError(t, err)
-		io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
-		assert.Equal(t, resp.StatusCode, http.StatusOK)
-	}
+	flood(t, p, requests)
 	resp, _ := get(t, p.url("/health"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK)
 
@@ -94,6 +98,7 @@ func TestSignalsWithStuckLog(t *testing.T) {
 			t.Parallel()
 			upstream := newStream(t)
 			p, _ := startStuck(t, upstream.url)
+			flood(t, p, maxUnwritten+200)
 			resp := open(t, p.url("/"))
 			onlooker := dial(t, p.addr)
 			onlooker.request("GET", "/health")

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -85,26 +84,6 @@ func states(log *lineLog) (states []string) {
 		}
 	}
 	return states
-}
-
-// Contract section 6: ready means that the listener is bound; no file, no upstream and no tailnet is needed.
-func TestReadyWithoutFileAndUpstream(t *testing.T) {
-	t.Parallel()
-	p := launch(t, nil, "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1")
-	p.addr = p.state("running")["addr"].(string)
-	resp, _ := get(t, p.url("/health"))
-	assert.Equal(t, resp.StatusCode, http.StatusOK)
-	for _, e := range slices.Collect(entriesOf(p)) {
-		for _, v := range e {
-			s, _ := v.(string)
-			assert.Check(t, !strings.Contains(strings.ToLower(s), "tailscale") && !strings.Contains(s, "tailnet"), "the log speaks of Tailscale: %v", e)
-		}
-	}
-}
-
-func entriesOf(p *process) func(func(entry) bool) {
-	entries, _ := p.stderr.entries()
-	return slices.Values(entries)
 }
 
 // Contract section 6: at the deadline of the drain what still runs is aborted, so that nobody takes it for complete, and

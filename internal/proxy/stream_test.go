@@ -260,6 +260,7 @@ func TestStreamBreaksOff(t *testing.T) {
 			assert.Assert(t, err != nil, "half an answer looks like a whole one")
 			line := g.finished(t)
 			assert.Equal(t, line["outcome"], "upstream_reset")
+			assert.Assert(t, line["error"] != nil, "the line does not say why")
 			assert.Equal(t, line["attempts"], 1.0)
 			assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="upstream_reset"}`), 1.0)
 			assert.Assert(t, !strings.Contains(g.log.String(), "hush"))
@@ -549,3 +550,17 @@ func TestInformationalHopByHop(t *testing.T) {
 	assert.Equal(t, head[0], "HTTP/1.1 103 Early Hints")
 	assert.DeepEqual(t, normal(head[1:]), []string{"link: </a>"})
 }
+
+// panicking is a ResponseWriter that breaks the response off when it is told to.
+type panicking struct{ http.ResponseWriter }
+
+func (w panicking) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w panicking) Write(p []byte) (int, error) {
+	if string(p) == "panic" {
+		panic(http.ErrAbortHandler)
+	}
+	return w.ResponseWriter.Write(p)
+}
+
+func (w panicking) WriteString(s string) (int, error) { return w.Write([]byte(s)) }

@@ -39,21 +39,6 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// Contract section 5: other methods than GET and HEAD are a 405 that says what is allowed.
-func TestRoutesOtherMethods(t *testing.T) {
-	routes := New(newFakes().opts).routes()
-	for _, target := range []string{"/health", "/metrics", "http://elsewhere.example/health"} {
-		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "get"} {
-			rec := httptest.NewRecorder()
-			req := httptest.NewRequest("GET", "/", nil)
-			req.Method, req.RequestURI = method, target
-			routes.ServeHTTP(rec, req)
-			assert.Check(t, rec.Code == http.StatusMethodNotAllowed, "%s %s: status %d", method, target, rec.Code)
-			assert.Equal(t, rec.Header().Get("Allow"), "GET, HEAD")
-		}
-	}
-}
-
 // Contract row 1.1: "OPTIONS *" is forwarded too; net/http would answer it without asking anyone.
 func TestOptionsAsterisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -52,16 +51,4 @@ func TestServe(t *testing.T) {
 	assert.Equal(t, f.log.all(), "starting running draining stopped")
 	_, err = net.Dial("tcp", addr)
 	assert.ErrorIs(t, err, syscall.ECONNREFUSED)
-}
-
-// Contract section 6: what cannot listen never runs, and says why.
-func TestServeCannotListen(t *testing.T) {
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	defer taken.Close()
-	f := newFakes()
-	err = New(f.opts).Serve(t.Context(), taken.Addr().String())
-	assert.Check(t, errors.Is(err, syscall.EADDRINUSE), err)
-	assert.ErrorContains(t, err, taken.Addr().String())
-	assert.Equal(t, f.log.all(), "starting")
 }

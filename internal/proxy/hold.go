@@ -93,7 +93,7 @@ func (u *upload) receive() error {
 				return tooLarge(u.MaxBodyBytes)
 			}
 			var piece []byte
-			piece, err = u.piece(first[0])
+			piece, err = u.piece(first[0], err)
 			size += int64(len(piece))
 			u.body.append(piece)
 		}
@@ -103,12 +103,17 @@ func (u *upload) receive() error {
 	}
 }
 
-// piece takes room, which may have to be waited for, and reads as much as fits, or to the body's end, which is io.EOF.
-func (u *upload) piece(first byte) ([]byte, error) {
+// piece takes room, which may have to be waited for, and reads as much as fits, or to the body's end, which is io.EOF, and may
+// have come with the first byte.
+func (u *upload) piece(first byte, err error) ([]byte, error) {
 	room := u.body.room
 	if !room.ask(u.body) {
 		u.metrics.Queued.Add(1)
-		ctx, stop := watchDeparture(u.r.Context())
+		u.control.SetReadDeadline(time.Time{})
+		ctx, stop := u.r.Context(), func() {}
+		if err == nil { // else net/http reads on, to notice when the client leaves
+			ctx, stop = watchDeparture(ctx)
+		}
 		err := room.await(ctx, u.body)
 		stop()
 		u.metrics.Queued.Add(-1)
@@ -119,7 +124,6 @@ func (u *upload) piece(first byte) ([]byte, error) {
 		<-u.body.granted
 	}
 	piece := append(make([]byte, 0, u.body.want), first)
-	var err error
 	for len(piece) < cap(piece) && err == nil {
 		var n int
 		n, err = u.Read(piece[len(piece):cap(piece)])

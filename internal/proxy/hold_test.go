@@ -433,6 +433,28 @@ func TestBudgetWaiterGoesOn(t *testing.T) {
 	assert.Equal(t, g.finished(t)["outcome"], "client_gone")
 }
 
+// TestBudgetForTheLastByte: a body may come to its end with the byte that waits for room. From then on net/http reads from the
+// connection, so nothing else may.
+func TestBudgetForTheLastByte(t *testing.T) {
+	t.Parallel()
+	const room = 5000
+	for _, size := range []int{1, 4097} {
+		t.Run(fmt.Sprint(size, " bytes"), func(t *testing.T) {
+			t.Parallel()
+			g := newBudget(t, bodies(room, room))
+			g.dial(t).post(room-size+1, strings.Repeat("a", room-size+1))
+			within(t, g.arrivals, "a")
+			b := g.dial(t)
+			b.post(size, strings.Repeat("b", size))
+			reaches(t, &g.metrics.Queued, "queued", 1)
+			g.headers <- struct{}{}
+			assert.Equal(t, within(t, g.arrivals, "b"), strings.Repeat("b", size))
+			b.Close()
+			assert.Equal(t, g.finished(t)["outcome"], "client_gone")
+		})
+	}
+}
+
 // TestBudgetIsNeverExceeded sends more than fits, in all forms and with clients that leave, and looks on all the while.
 func TestBudgetIsNeverExceeded(t *testing.T) {
 	t.Parallel()

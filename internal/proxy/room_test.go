@@ -19,7 +19,7 @@ const mib = 1 << 20
 // send plays a client that sends so many of the body's bytes and then stops. It reports whether it got room for them all.
 func (b *heldBody) send(ctx context.Context, bytes int64) bool {
 	b.heard.Store(time.Now().UnixNano())
-	for b.taken < bytes {
+	for b.has() < bytes {
 		if b.evicted.Load() {
 			return false
 		}
@@ -31,6 +31,13 @@ func (b *heldBody) send(ctx context.Context, bytes int64) bool {
 		b.heard.Store(time.Now().UnixNano())
 	}
 	return true
+}
+
+// has returns how much room b has.
+func (b *heldBody) has() int64 {
+	b.room.mu.Lock()
+	defer b.room.mu.Unlock()
+	return b.taken
 }
 
 // newUpload enters an upload that ends when it is interrupted.

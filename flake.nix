@@ -47,7 +47,7 @@
           };
 
           # `just vendor-hash` rewrites it, the tests in e2e/flake check it.
-          vendorHash = "sha256-QaLWpVADYxwsyjemyIR+nD2y1bLcD7ddwzuqtF1Rrd8=";
+          vendorHash = "sha256-nVCFjaCVvX00D0evSgTpDc8DMY5Eh00Z0JQNCdUlHx0=";
           # Makes a stale vendorHash fail instead of silently building with the modules of yesterday.
           goSum = ./go.sum;
 

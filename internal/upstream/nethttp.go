@@ -12,9 +12,10 @@ var (
 	pingUnanswered = texts{"http2: client connection lost"}
 	goAwayRefused  = texts{"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"} // beyond its last id
 	streamRefused  = texts{"; REFUSED_STREAM"}
+	notWritten     = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request
 	protocolReset  = texts{"; PROTOCOL_ERROR; received from peer"}
 	goneAway       = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
-	closedIdle     = texts{"http: server closed idle connection", "http2: client conn could not be established"}
+	closedIdle     = texts{"http: server closed idle connection", "http2: client conn could not be established", notWritten[0]}
 	notHTTP        = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
 		"http2: frame too large", "chunk length", "header line too long"}
 )

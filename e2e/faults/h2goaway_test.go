@@ -2,7 +2,6 @@ package faults
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 
 	"golang.org/x/net/http2"
@@ -14,43 +13,26 @@ import (
 func TestH2GoAway(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)
-	w := newH2World(t, up)
-	leaving, left := make(chan struct{}), make(chan struct{})
-	streams := make(chan *h2stream, 10)
-	up.on("/waiting", func(s *h2stream) { // no headers until the goodbye
-		streams <- s
-		s.pause(left)
-		s.stream()
-		s.finish(event)
-	})
-	up.on("/streaming", func(s *h2stream) {
-		s.stream()
-		s.send(event)
-		streams <- s
-		s.pause(left)
-		s.send(event)
-		s.last("x-a", "1")
-	})
+	w := watch(t, up)
+	left := make(chan struct{})
+	up.follow("/waiting", script{late: true, until: left})
+	up.follow("/streaming", script{until: left})
 	up.on("/refused", func(s *h2stream) {
-		if s.nth == 2 {
-			streams <- s
-			s.pause(leaving)
-			return // nothing will be said about this one
-		}
-		s.whole()
-		s.head(":status", "200")
-		s.finish(s.body.String())
+		if s.whole(); s.nth > 2 {
+			s.head(":status", "200")
+			s.finish(s.body.String())
+		} // else nothing will be said about this one
 	})
 	waiting := w.post("/waiting", "{}")
-	wait(t, streams, "the request arrives")
+	up.arrives("/waiting", 1)
 	streaming := w.open("/streaming")
-	last := wait(t, streams, "the request arrives")
+	up.arrives("/streaming", 1)
+	last := up.all("/streaming")[0]
 	refused := w.post("/refused", "a body that is sent twice")
-	assert.Assert(t, wait(t, streams, "the request arrives").id > last.id)
+	up.arrives("/refused", 1)
 
 	last.goAway(1<<31-1, http2.ErrCodeNo) // RFC 9113 section 6.8: first announced, then final
 	w.ended(w.post("/on-a-third", ""), answered)
-	close(leaving)
 	last.goAway(last.id, http2.ErrCodeNo)
 	w.ended(refused, answered)
 	assert.Equal(t, refused.body.String(), "a body that is sent twice")
@@ -58,13 +40,12 @@ func TestH2GoAway(t *testing.T) {
 	close(left)
 	w.ended(waiting, answered)
 	w.ended(streaming, answered)
-	assert.Equal(t, streaming.body.String(), event+event)
-	assert.Assert(t, last.until("the proxy closes the connection", func() bool { return last.over }))
-	assert.Equal(t, len(up.connections()), 3)
+	assert.Assert(t, up.reaches("the proxy closes the connection", func() bool { return last.over }))
+	assert.Equal(t, up.connections(), 3)
 	w.undisturbed()
 }
 
-// What is proven unprocessed is sent again with all of its body, even if half of it had gone out.
+// What is proven unprocessed is sent again with all of its body, even if half of it had gone out, and that is no attempt.
 func TestH2UploadRefused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -73,90 +54,90 @@ func TestH2UploadRefused(t *testing.T) {
 	}{
 		{"GOAWAY", func(s *h2stream) { s.goAway(s.id-2, http2.ErrCodeNo) }},
 		{"GOAWAY, then FIN", func(s *h2stream) { s.goAway(s.id-2, http2.ErrCodeNo); s.fin() }},
+		{"GOAWAY with an error, then FIN", func(s *h2stream) { s.goAway(s.id-2, http2.ErrCodeEnhanceYourCalm); s.fin() }},
 		{"REFUSED_STREAM", func(s *h2stream) { s.abandon(http2.ErrCodeRefusedStream) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			up := newH2Upstream(t)
-			up.tight = true
+			text := upload(300 << 10)
 			up.on("/upload", func(s *h2stream) {
 				if up.requests("/upload") == 1 {
-					s.until("the window is full", func() bool { return s.body.Len() == 65535 })
+					s.unread()
 					tt.refuse(s)
 					return
 				}
-				s.grant(0, 1<<20)
-				s.grant(s.id, 1<<20)
 				s.whole()
 				s.head(":status", "200")
-				s.finish(fmt.Sprint(s.body.Len(), s.body.String() == upload(300<<10)))
+				s.finish(fmt.Sprint(s.body.String() == text))
 			})
-			w := newH2World(t, up)
+			w := watch(t, up)
 			w.ended(w.post("/before", ""), answered) // so that a GOAWAY can leave a stream below
-			c := w.post("/upload", upload(300<<10))
+			c := w.post("/upload", text)
 			_, logged := w.ended(c, answered)
 			assert.Equal(t, logged["attempts"], 1.0)
-			assert.Equal(t, c.body.String(), fmt.Sprint(300<<10, true))
+			assert.Equal(t, c.body.String(), "true")
 			assert.Equal(t, up.requests("/upload"), 2)
 			w.undisturbed()
 		})
 	}
 }
 
-// upload is a request body of n bytes in which no two places look alike.
-func upload(n int) string {
-	var b strings.Builder
-	for i := 0; b.Len() < n; i++ {
-		fmt.Fprintf(&b, "%x,", i*2654435761)
-	}
-	return b.String()[:n]
-}
-
-// A GOAWAY with an error that does not cover the stream proves the request unprocessed as well; whether that is trusted is up to the
-// proxy. An answer that has begun is lost.
-func TestH2GoAwayWithError(t *testing.T) {
+// An upload that may not go on does not hold up anybody else on its connection, and when its time is over it is given up.
+func TestH2UploadBlocked(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)
-	w := newH2World(t, up)
-	up.on("/streaming", func(s *h2stream) {
-		s.stream()
-		s.send(event)
-		s.whole()
-	})
-	up.on("/waiting", func(s *h2stream) {
-		s.whole()
-		if s.nth == 2 {
-			s.goAway(0, http2.ErrCodeEnhanceYourCalm)
-			s.fin()
+	up.on("/blocked", func(s *h2stream) {
+		if up.requests("/blocked") == 1 {
+			s.unread()
+			s.gone()
 			return
 		}
-		s.finishEmpty()
+		s.whole() // the second attempt is let through
+		s.last(":status", "200")
 	})
-	streaming := w.open("/streaming")
-	w.ended(w.post("/waiting", "{}"), answered, failed)
-	w.ended(streaming, broken)
-	assert.Assert(t, up.requests("/waiting") <= 2)
+	w := watch(t, up, "timeout_secs = 2", "retries = 1")
+	c := w.post("/blocked", upload(300<<10))
+	up.arrives("/blocked", 1)
+	for range 3 {
+		w.ended(w.post("/small", "{}"), answered)
+	}
+	_, logged := w.ended(c, answered)
+	assert.Equal(t, logged["attempts"], 2.0)
+	assert.Equal(t, up.requests("/blocked"), 2)
 	w.undisturbed()
+	assert.Equal(t, up.connections(), 2)
 }
 
-// A connection that lives as long as no new request comes lets an upload finish.
-func TestH2UploadDuringGoAway(t *testing.T) {
+// An upstream may answer before it has read the request, and then want no more of it (RFC 9113 section 8.1).
+func TestH2EarlyAnswer(t *testing.T) {
 	t.Parallel()
-	up := newH2Upstream(t)
-	up.tight = true
-	up.on("/upload", func(s *h2stream) {
-		s.until("the window is full", func() bool { return s.body.Len() == 65535 })
-		s.goAway(s.id, http2.ErrCodeNo)
-		s.grant(0, 1<<20)
-		s.grant(s.id, 1<<20)
-		s.whole()
-		s.head(":status", "200")
-		s.finish(fmt.Sprint(s.body.String() == upload(300<<10)))
-	})
-	w := newH2World(t, up)
-	c := w.post("/upload", upload(300<<10))
-	w.ended(c, answered)
-	assert.Equal(t, c.body.String(), "true")
-	assert.Equal(t, up.requests("/upload"), 1)
-	w.undisturbed()
+	const reason = `{"type":"error","error":{"type":"request_too_large"}}`
+	for _, tt := range []struct {
+		name   string
+		answer func(s *h2stream)
+		want   end
+	}{
+		{"413, then RST_STREAM NO_ERROR", func(s *h2stream) { s.finish(reason); s.abandon(http2.ErrCodeNo) }, answered},
+		{"413 and no more windows", func(s *h2stream) { s.finish(reason); s.gone() }, answered},
+		{"413, then an error within it", func(s *h2stream) { s.send(reason); s.abandon(http2.ErrCodeInternal) }, broken},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			up := newH2Upstream(t)
+			up.on("/upload", func(s *h2stream) {
+				s.unread()
+				s.head(":status", "413")
+				tt.answer(s)
+			})
+			w := watch(t, up)
+			c := w.post("/upload", upload(1<<20))
+			w.ended(c, tt.want)
+			assert.Equal(t, c.res.StatusCode, 413)
+			assert.Equal(t, c.body.String(), reason)
+			w.reaches("proxy_held_body_bytes", 0)
+			w.undisturbed()
+			assert.Equal(t, up.connections(), 2, "the connection goes on")
+		})
+	}
 }

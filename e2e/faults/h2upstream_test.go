@@ -1,8 +1,9 @@
 package faults
 
 import (
+	"bytes"
 	"crypto/tls"
-	"fmt"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -10,180 +11,296 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 	"gotest.tools/v3/assert"
 )
 
-// h2Upstream is an HTTP/2 upstream that says, frame by frame, what the scripts of a test tell it to. The fields are set before the
-// first connection.
+// h2Upstream is an HTTP/2 upstream that says, frame by frame, what the scripts of a test tell it to. The fields are set before the first
+// connection.
 type h2Upstream struct {
-	t        *testing.T
-	listener net.Listener
-	env      []string
-	tls      *tls.Config
-	settings []http2.Setting    // its first frame
-	hello    func(*h2conn) bool // instead of its first frame; if it returns false, the connection is closed
-	noAck    bool               // it never acknowledges the proxy's settings
-	tight    bool               // it grants no window but by grant
-	scripts  map[string]func(*h2stream)
-	serving  sync.WaitGroup
-
-	mu      sync.Mutex
-	conns   []*h2conn
-	seen    map[string]int // requests by path
-	changed chan struct{}  // closed and replaced when a connection or a request comes
-	closed  bool
-	closing chan struct{} // closed by close
+	*stage[*h2stream]
+	tls   *tls.Config
+	hello func(c *h2conn) bool // in place of settle; if it returns false, nothing is read but dropped until the proxy has gone
 }
+
+// plenty is a window that no test uses up.
+const plenty = 1 << 30
 
 func newH2Upstream(t *testing.T) *h2Upstream {
 	t.Helper()
-	cert, env := goodCertificate(t)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	u := &h2Upstream{
-		t: t, listener: listener, env: env,
-		tls:     &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}},
-		scripts: map[string]func(*h2stream){},
-		seen:    map[string]int{},
-		changed: make(chan struct{}),
-		closing: make(chan struct{}),
-	}
-	u.serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			u.serving.Go(func() { u.serve(conn.(*net.TCPConn)) })
-		}
-	})
-	t.Cleanup(u.close)
+	u := &h2Upstream{newStage[*h2stream](t, listen(t), "https"), &tls.Config{Certificates: []tls.Certificate{certificate(t)}, NextProtos: []string{"h2"}}, nil}
+	u.start(u.serve)
 	return u
 }
 
-func (u *h2Upstream) url() string           { return "https://" + u.listener.Addr().String() }
-func (u *h2Upstream) environment() []string { return u.env }
-
-// on says what becomes of requests for a path. Others are answered with 200 when they are complete.
-func (u *h2Upstream) on(path string, script func(*h2stream)) {
-	u.change(func() { u.scripts[path] = script })
+// certificate returns one that the process accepts.
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	ca, err := trusted()
+	assert.NilError(t, err)
+	cert, err := ca.Issue(nil)
+	assert.NilError(t, err)
+	return cert
 }
 
-// change changes the upstream's state and wakes who waits for it.
-func (u *h2Upstream) change(f func()) {
+func (u *h2Upstream) follow(path string, s script) { u.on(path, func(r *h2stream) { s.play(r) }) }
+
+func (u *h2Upstream) serve(conn net.Conn) {
+	tcp := conn.(*net.TCPConn)
+	c := &h2conn{h2Upstream: u, tcp: tcp, tls: tls.Server(tcp, u.tls), streams: map[uint32]*h2stream{}, window: 65535}
+	defer u.change(func() { c.over = true })
 	u.mu.Lock()
-	defer u.mu.Unlock()
-	f()
-	close(u.changed)
-	u.changed = make(chan struct{})
-}
-
-// close ends everything, and waits for the end.
-func (u *h2Upstream) close() {
-	u.listener.Close()
-	u.change(func() {
-		if !u.closed {
-			close(u.closing)
-		}
-		u.closed = true
-	})
-	for _, c := range u.connections() {
-		c.tcp.Close()
-	}
-	u.serving.Wait()
-}
-
-func (u *h2Upstream) connections() []*h2conn {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return slices.Clone(u.conns)
-}
-
-// requests returns how many requests have come for a path.
-func (u *h2Upstream) requests(path string) int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.seen[path]
-}
-
-// await waits until so many requests have come for a path.
-func (u *h2Upstream) await(path string, n int) {
-	u.t.Helper()
-	u.until(fmt.Sprint(n, " requests for ", path, " reach the upstream"), func() bool { return u.seen[path] >= n })
-}
-
-func (u *h2Upstream) until(what string, reached func() bool) {
-	u.t.Helper()
-	await(u.t, what, &u.mu, &u.changed, reached)
-}
-
-// streams returns all streams that there have been.
-func (u *h2Upstream) streams() (all []*h2stream) {
-	for _, c := range u.connections() {
-		c.mu.Lock()
-		for _, s := range c.streams {
-			all = append(all, s)
-		}
-		c.mu.Unlock()
-	}
-	return all
-}
-
-// find returns the latest stream for a path.
-func (u *h2Upstream) find(path string) (found *h2stream) {
-	for _, s := range u.streams() {
-		if s.path == path && (found == nil || s.nth > found.nth || s.nth == found.nth && s.id > found.id) {
-			found = s
-		}
-	}
-	return found
-}
-
-// accept counts a request and runs its script.
-func (u *h2Upstream) accept(s *h2stream) {
-	var script func(*h2stream)
-	u.change(func() {
-		u.seen[s.path]++
-		script = u.scripts[s.path]
-	})
-	if script == nil {
-		script = func(s *h2stream) {
-			if s.whole() {
-				s.head(":status", "200")
-				s.finish("ok")
-			}
-		}
-	}
-	u.serving.Go(func() { script(s) })
-}
-
-// serve runs one connection.
-func (u *h2Upstream) serve(tcp *net.TCPConn) {
-	c := newH2Conn(u, tcp)
-	refused := false
-	u.change(func() {
-		c.nth = len(u.conns) + 1
-		u.conns = append(u.conns, c)
-		refused = u.closed
-	})
-	defer tcp.Close()
-	defer close(c.done)
-	defer c.change(func() { c.over = true })
-	if refused {
-		return
-	}
+	c.nth = u.opened
+	u.mu.Unlock()
 	tcp.SetDeadline(time.Now().Add(patience))
-	if err := c.tls.Handshake(); err != nil {
-		c.change(func() { c.end = err })
+	if c.tls.Handshake() != nil {
 		return
 	}
 	tcp.SetDeadline(time.Time{})
-	if u.hello != nil && !u.hello(c) {
+	c.in, c.out = http2.NewFramer(nil, c.tls), http2.NewFramer(c.tls, nil)
+	c.in.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.out.AllowIllegalWrites = true
+	c.encoder = hpack.NewEncoder(&c.block)
+	if u.hello == nil {
+		c.settle()
+	} else if !u.hello(c) {
+		io.Copy(io.Discard, c.tls)
 		return
 	}
-	if u.hello == nil {
-		c.set(u.settings...)
+	if _, err := io.CopyN(io.Discard, c.tls, int64(len(http2.ClientPreface))); err == nil {
+		c.read()
 	}
-	u.serving.Go(c.writeControl)
-	c.read()
+}
+
+// h2conn is one of the proxy's connections. What can change is guarded by the stage's mu.
+type h2conn struct {
+	*h2Upstream
+	nth int // among the upstream's connections, from 1
+	tcp *net.TCPConn
+	tls *tls.Conn
+	in  *http2.Framer // read by read only
+
+	writing sync.Mutex
+	out     *http2.Framer
+	encoder *hpack.Encoder
+	block   bytes.Buffer // what the encoder writes to
+
+	over    bool // the proxy has closed the connection, or we have
+	deaf    bool // we read no more
+	streams map[uint32]*h2stream
+	window  int64 // of a new stream, from the proxy's SETTINGS; that of the connection is larger than any test needs
+}
+
+func (c *h2conn) write(frames func(*http2.Framer)) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.tls.SetWriteDeadline(time.Now().Add(patience))
+	frames(c.out)
+}
+
+// settle sends the SETTINGS that come first. A stream's window is 64 KiB, and read opens it as bytes come.
+func (c *h2conn) settle(settings ...http2.Setting) {
+	c.write(func(fr *http2.Framer) { fr.WriteSettings(settings...); fr.WriteWindowUpdate(0, plenty) })
+}
+
+// read reads what the proxy sends until the connection is over. It waits for no write: the proxy may be waiting for us to read.
+func (c *h2conn) read() {
+	for {
+		frame, err := c.in.ReadFrame()
+		if err != nil {
+			return
+		}
+		c.mu.Lock()
+		deaf := c.deaf
+		c.mu.Unlock()
+		if deaf {
+			<-c.closing
+			return
+		}
+		switch f := frame.(type) {
+		case *http2.SettingsFrame:
+			if f.IsAck() {
+				continue
+			}
+			if window, ok := f.Value(http2.SettingInitialWindowSize); ok {
+				c.change(func() { c.window = int64(window) })
+			}
+			c.serving.Go(func() { c.write(func(fr *http2.Framer) { fr.WriteSettingsAck() }) })
+		case *http2.PingFrame:
+			data := f.Data
+			c.serving.Go(func() { c.write(func(fr *http2.Framer) { fr.WritePing(true, data) }) })
+		case *http2.MetaHeadersFrame:
+			s := &h2stream{h2conn: c, id: f.StreamID, method: f.PseudoValue("method"), path: f.PseudoValue("path")}
+			c.change(func() {
+				s.maySend, s.complete = c.window, f.StreamEnded()
+				c.streams[s.id] = s
+			})
+			script := c.accept(s)
+			if script == nil {
+				script = func(s *h2stream) {
+					if s.whole() {
+						s.head(":status", "200")
+						s.finish("ok")
+					}
+				}
+			}
+			c.serving.Go(func() { script(s) })
+		case *http2.DataFrame:
+			s, n := c.streams[f.StreamID], uint32(len(f.Data()))
+			shut := false
+			c.change(func() {
+				s.body.Write(f.Data())
+				s.complete = s.complete || f.StreamEnded()
+				shut = s.shut
+			})
+			if n > 0 && !shut {
+				c.serving.Go(func() { s.grant(n) })
+			}
+		case *http2.RSTStreamFrame:
+			if s := c.streams[f.StreamID]; s != nil {
+				c.change(func() { s.cancelled = true })
+			}
+		case *http2.WindowUpdateFrame:
+			if s := c.streams[f.StreamID]; s != nil {
+				c.change(func() { s.maySend += int64(f.Increment) })
+			}
+		}
+	}
+}
+
+// goAway sends GOAWAY.
+func (c *h2conn) goAway(last uint32, code http2.ErrCode) {
+	c.write(func(fr *http2.Framer) { fr.WriteGoAway(last, code, []byte(hush)) })
+}
+
+// look looks at the state as it is.
+func (c *h2conn) look(state func() bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return state()
+}
+
+// bytes writes what need not be frames.
+func (c *h2conn) bytes(text string) { c.write(func(*http2.Framer) { io.WriteString(c.tls, text) }) }
+
+// many writes frames n times, without a system call for each. It ends early if the connection does.
+func (c *h2conn) many(n int, frames func(*http2.Framer)) {
+	var once bytes.Buffer
+	fr := http2.NewFramer(&once, nil)
+	fr.AllowIllegalWrites = true
+	frames(fr)
+	perWrite := max(1, (64<<10)/once.Len())
+	block := string(bytes.Repeat(once.Bytes(), perWrite))
+	for ; n > 0 && c.look(func() bool { return !c.over }); n -= perWrite {
+		c.bytes(block[:min(n, perWrite)*once.Len()])
+	}
+}
+
+// fin closes the connection as TLS wants it closed.
+func (c *h2conn) fin() { c.tls.Close() }
+
+// cut closes our side of the connection without a word of TLS.
+func (c *h2conn) cut() { c.tcp.CloseWrite() }
+
+// reset closes the connection by RST.
+func (c *h2conn) reset() {
+	c.tcp.SetLinger(0)
+	c.tcp.Close()
+}
+
+// h2stream is one request.
+type h2stream struct {
+	*h2conn
+	id           uint32
+	method, path string
+
+	// Guarded by the stage's mu.
+	body      bytes.Buffer
+	complete  bool  // END_STREAM has come
+	cancelled bool  // RST_STREAM has come
+	closed    bool  // we have sent END_STREAM or RST_STREAM
+	shut      bool  // its window opens by grant only
+	maySend   int64 // what the proxy lets us send
+}
+
+func (s *h2stream) target() string { return s.path }
+
+func (s *h2stream) whole() bool {
+	return s.reaches("a request is complete", func() bool { return s.complete || s.cancelled || s.over }) && s.look(func() bool { return s.complete })
+}
+
+func (s *h2stream) text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.complete {
+		return s.method + " " + s.path + " (not whole)"
+	}
+	return s.method + " " + s.path + " " + s.body.String()
+}
+
+// gone waits until the proxy resets the stream.
+func (s *h2stream) gone() bool {
+	return s.reaches("the proxy resets a stream", func() bool { return s.cancelled || s.over })
+}
+
+// unread keeps the window shut, and waits until it is used.
+func (s *h2stream) unread() {
+	s.change(func() { s.shut = true })
+	s.reaches("the window is used", func() bool { return s.body.Len() >= 65535 || s.complete || s.cancelled || s.over })
+}
+
+// aside makes this the connection's last request.
+func (s *h2stream) aside() { s.goAway(s.id, http2.ErrCodeNo) }
+
+// grant lets the proxy send n more bytes.
+func (s *h2stream) grant(n uint32) { s.write(func(fr *http2.Framer) { fr.WriteWindowUpdate(s.id, n) }) }
+
+// head sends HEADERS: name, value, name, value.
+func (s *h2stream) head(fields ...string) { s.headers(false, fields) }
+
+// last sends HEADERS that end the stream: trailers, or an answer without a body.
+func (s *h2stream) last(fields ...string) { s.headers(true, fields) }
+
+func (s *h2stream) headers(end bool, fields []string) {
+	s.write(func(fr *http2.Framer) {
+		s.block.Reset()
+		for pair := range slices.Chunk(fields, 2) {
+			s.encoder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]}) // into memory
+		}
+		fr.WriteHeaders(http2.HeadersFrameParam{StreamID: s.id, BlockFragment: s.block.Bytes(), EndStream: end, EndHeaders: true})
+	})
+	s.change(func() { s.closed = s.closed || end })
+}
+
+func (s *h2stream) stream() { s.head(":status", "200", "content-type", "text/event-stream") }
+
+func (s *h2stream) send(text string) bool { return s.data(text, false) }
+
+func (s *h2stream) finish(text string) { s.data(text, true) }
+
+// data sends DATA as the proxy's windows allow. It returns false if the stream ends before everything is sent.
+func (s *h2stream) data(text string, end bool) bool {
+	for {
+		piece := ""
+		ready := s.reaches("the proxy opens a window", func() bool {
+			piece = text[:min(len(text), 16384, int(max(s.maySend, 0)))]
+			s.maySend -= int64(len(piece))
+			return piece != "" || text == "" || s.cancelled || s.over
+		})
+		if !ready || s.look(func() bool { return s.cancelled || s.over }) {
+			return false
+		}
+		text = text[len(piece):]
+		s.write(func(fr *http2.Framer) { fr.WriteData(s.id, end && text == "", []byte(piece)) })
+		if text == "" {
+			s.change(func() { s.closed = s.closed || end })
+			return true
+		}
+	}
+}
+
+// abandon sends RST_STREAM.
+func (s *h2stream) abandon(code http2.ErrCode) {
+	s.change(func() { s.closed = true })
+	s.write(func(fr *http2.Framer) { fr.WriteRSTStream(s.id, code) })
 }

@@ -1,11 +1,13 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"os"
+	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,7 +17,40 @@ import (
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
+
+// patience is how long a test waits for what must happen. Nothing waits for it unless it fails.
+const patience = binary.Patience
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	explicit := false
+	flag.Visit(func(f *flag.Flag) { explicit = explicit || f.Name == "test.parallel" })
+	if !explicit {
+		flag.Set("test.parallel", "8") // the tests wait for the clock more than for the processor
+	}
+	var flags []string
+	if underRace() {
+		flags = append(flags, "-race")
+	}
+	os.Exit(binary.Main(m, flags...))
+}
+
+// underRace reports whether the race detector watches. It multiplies the memory of what it watches.
+func underRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
+
+// What upstreams send that is not HTTP. No log line may contain it, and no answer of the proxy's own.
+const hush = "hush-hush"
+
+// trusted is the CA that every process under test trusts, unless its upstream has one of its own.
+var trusted = sync.OnceValues(standin.NewAuthority)
 
 // end is how a request ended. Its client, the log and the counters must tell the same story.
 type end string
@@ -25,100 +60,113 @@ const (
 	failed     end = "502"                          // no answer: connection
 	timedOut   end = "504"                          // no answer: timeout
 	refused    end = "400"                          // not forwarded
+	stalled    end = "408"                          // its body did not come
 	broken     end = "aborted: upstream_reset"      // the answer broke off, and the client can tell
 	silent     end = "aborted: idle_timeout"        // the upstream fell silent within the answer
-	left       end = "client left"                  // before the upstream's headers
-	leftWithin end = "client left within an answer" // after them
+	left       end = "client left"                  // before any header was sent
+	leftWithin end = "client left within an answer" // after that
 )
 
 // upstream is what stands behind the proxy.
-type upstream interface {
-	url() string
-	environment() []string // what the proxy needs to trust it
-	close()                // ends all of its connections and waits for their goroutines
+type upstream struct {
+	url    string
+	caFile string   // default: that of trusted
+	under  []string // the command that runs the process
+	env    []string
+	close  func() // ends all of its connections and waits for their goroutines
 }
 
 // world is one process, what is around it, and what its counters must show in the end.
 type world struct {
 	t        *testing.T
-	up       upstream
-	p        *process
-	scraper  *http.Client // one connection, kept, so that looking does not change what is seen
+	p        *binary.Process
 	mu       sync.Mutex
-	clients  []*client
+	clients  []*conn
 	expected map[string]float64
-	before   map[string]float64 // the metrics before the first request
+	before   binary.Metrics // before the first request
 }
 
-// newWorld runs the binary in front of up. Settings are lines of the [proxy] section; unless they say otherwise nothing is
+// newWorld runs the binary in front of an upstream. Settings are lines of the [proxy] section; unless they say otherwise nothing is
 // retried and the timeout is longer than any passing test takes.
 func newWorld(t *testing.T, up upstream, settings ...string) *world {
 	t.Helper()
-	return newWorldUnder(t, nil, up, settings...)
-}
-
-func newWorldUnder(t *testing.T, command []string, up upstream, settings ...string) *world {
-	t.Helper()
-	config := map[string]string{"upstream_url": strconv.Quote(up.url()), "timeout_secs": "25", "retries": "0"}
+	config := map[string]string{"timeout_secs": "25", "retries": "0"}
 	for _, setting := range settings {
 		key, value, ok := strings.Cut(setting, " = ")
 		assert.Assert(t, ok, "%q is no setting", setting)
 		config[key] = value
 	}
 	var text strings.Builder
-	text.WriteString("[proxy]\n")
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		fmt.Fprintf(&text, "%s = %s\n", key, config[key])
 	}
-	w := &world{t: t, up: up, expected: map[string]float64{},
-		scraper: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}, Timeout: patience}}
-	w.p = launch(t, command, up.environment(), text.String())
-	w.scrape(t) // opens the scraper's connection, which is part of what was there before
-	w.before = w.scrape(t)
-	for range 10 { // gathering metrics takes goroutines itself, sometimes more, sometimes fewer
-		w.before["go_goroutines"] = max(w.before["go_goroutines"], w.scrape(t)["go_goroutines"])
+	if up.caFile == "" {
+		ca, err := trusted()
+		assert.NilError(t, err)
+		up.caFile = filepath.Join(t.TempDir(), "ca.pem")
+		assert.NilError(t, ca.Write(up.caFile))
 	}
-	t.Cleanup(w.end)
+	w := &world{t: t, expected: map[string]float64{}}
+	w.p = binary.Start(t, binary.Config{Upstream: up.url, CAFile: up.caFile, Proxy: text.String(), Under: up.under,
+		Env: append(up.env, "GORACE=atexit_sleep_ms=10"), Secrets: []string{hush, client.Token, "DATA RACE", "panic"}})
+	w.before = w.scrape()
+	for range 10 { // gathering metrics takes goroutines itself, sometimes more, sometimes fewer
+		m := w.scrape()
+		for _, gauge := range resources {
+			w.before[gauge] = max(w.before[gauge], m[gauge])
+		}
+	}
+	t.Cleanup(func() { w.end(up) })
 	return w
 }
 
 // end closes all sockets and demands that nothing is left behind.
-func (w *world) end() {
+func (w *world) end(up upstream) {
 	w.mu.Lock()
 	for _, c := range w.clients {
 		c.Close()
 	}
 	w.mu.Unlock()
-	w.up.close()
-	if !w.t.Failed() {
-		w.until(w.t, w.wrong)
+	if up.close != nil {
+		up.close()
 	}
-	w.scraper.CloseIdleConnections()
 	if !w.t.Failed() {
-		w.p.stop(w.t)
+		w.until(w.wrong)
 	}
 }
 
-// counters are the families of which every series must be what the requests of the test add up to.
-var counters = []string{"proxy_requests_total", "proxy_upstream_errors_total", "proxy_streams_total", "proxy_upstream_retries_total"}
+// Of these, no more may be left than there was before; of these gauges, nothing; and of these families every series must be what the
+// requests of the test add up to.
+var (
+	resources = []string{"go_goroutines", "process_open_fds"}
+	gauges    = []string{"proxy_requests_in_flight", "proxy_requests_queued", "proxy_held_body_bytes"}
+	counters  = []string{"proxy_requests_total", "proxy_upstream_errors_total", "proxy_streams_total", "proxy_upstream_retries_total"}
+)
 
 // wrong says what is not as it must be when everything is over.
-func (w *world) wrong(m map[string]float64) string {
+func (w *world) wrong(m binary.Metrics) string {
 	var wrong []string
-	for _, gauge := range []string{"proxy_requests_in_flight", "proxy_requests_queued", "proxy_held_body_bytes"} {
+	for _, gauge := range gauges {
 		if m[gauge] != 0 {
 			wrong = append(wrong, fmt.Sprintf("%s is %v", gauge, m[gauge]))
 		}
 	}
-	for _, gauge := range []string{"go_goroutines", "process_open_fds"} {
+	for _, gauge := range resources {
 		if m[gauge] > w.before[gauge] {
 			wrong = append(wrong, fmt.Sprintf("%s is %v, it was %v before the first request", gauge, m[gauge], w.before[gauge]))
 		}
 	}
 	series := maps.Clone(w.expected)
 	for name := range m {
-		if family, _, _ := strings.Cut(name, "{"); slices.Contains(counters, family) {
+		family, labels, _ := strings.Cut(name, "{")
+		if slices.Contains(counters, family) {
 			series[name] += 0
+		}
+		if family == "proxy_request_duration_seconds_count" { // told once, and under one status (contract row 2.8)
+			status := strings.TrimSuffix(labels, "}")
+			if told := m.Sum("proxy_requests_total", status); told != m[name] {
+				wrong = append(wrong, fmt.Sprintf("%s is %v, but there were %v such requests", name, m[name], told))
+			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(series)) {
@@ -129,41 +177,18 @@ func (w *world) wrong(m map[string]float64) string {
 	return strings.Join(wrong, "; ")
 }
 
-// scrape reads /metrics.
-func (w *world) scrape(t *testing.T) map[string]float64 {
-	t.Helper()
-	m, err := w.metrics()
-	assert.NilError(t, err)
+func (w *world) scrape() binary.Metrics {
+	w.t.Helper()
+	m, err := w.p.Metrics()
+	assert.NilError(w.t, err)
 	return m
 }
 
-func (w *world) metrics() (map[string]float64, error) {
-	res, err := w.scraper.Get("http://" + w.p.addr + "/metrics")
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return nil, err
-	}
-	m := map[string]float64{}
-	for line := range strings.Lines(string(text)) {
-		line = strings.TrimSpace(line)
-		if i := strings.LastIndexByte(line, ' '); i > 0 && line[0] != '#' {
-			if m[line[:i]], err = strconv.ParseFloat(line[i+1:], 64); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return m, nil
-}
-
 // until waits for a state of the metrics. wrong says what is not as it should be.
-func (w *world) until(t *testing.T, wrong func(m map[string]float64) string) {
-	t.Helper()
-	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		m, err := w.metrics()
+func (w *world) until(wrong func(m binary.Metrics) string) {
+	w.t.Helper()
+	poll.WaitOn(w.t, func(poll.LogT) poll.Result {
+		m, err := w.p.Metrics()
 		if err != nil {
 			return poll.Error(err)
 		}
@@ -177,7 +202,7 @@ func (w *world) until(t *testing.T, wrong func(m map[string]float64) string) {
 // reaches waits until a gauge has a value.
 func (w *world) reaches(gauge string, value float64) {
 	w.t.Helper()
-	w.until(w.t, func(m map[string]float64) string {
+	w.until(func(m binary.Metrics) string {
 		if m[gauge] == value {
 			return ""
 		}
@@ -185,14 +210,20 @@ func (w *world) reaches(gauge string, value float64) {
 	})
 }
 
-// expect adds to what the counters must show.
-func (w *world) expect(format string, args ...any) {
-	w.expected[fmt.Sprintf(format, args...)]++
+// expect adds to what a counter must show.
+func (w *world) expect(n float64, format string, args ...any) {
+	w.expected[fmt.Sprintf(format, args...)] += n
+}
+
+// logged waits for the line of a finished request. Tests give every request a path of its own.
+func (w *world) logged(path string) binary.Line {
+	w.t.Helper()
+	return w.p.Line(w.t, "of a finished request for "+path, func(l binary.Line) bool { return l["path"] == path && l["outcome"] != nil })
 }
 
 // ended waits until the request of a client is over, demands that it ended in one of the given ways, and that client, log
 // and counters agree. It returns the way, and the line of the log.
-func (w *world) ended(c *client, want ...end) (end, line) {
+func (w *world) ended(c *conn, want ...end) (end, binary.Line) {
 	t := w.t
 	t.Helper()
 	var seen answer
@@ -200,13 +231,12 @@ func (w *world) ended(c *client, want ...end) (end, line) {
 	if !leaves {
 		seen = c.rest()
 	}
-	logged := w.p.log.request(t, c.path)
-	status := int(logged["status"].(float64))
-	got := endOf(logged, status)
-	if got == left && slices.Contains(want, leftWithin) {
-		got = leftWithin // the log does not tell these apart, but proxy_streams_total does
+	logged := w.logged(c.path)
+	got, status := endOf(logged), int(logged["status"].(float64))
+	assert.Assert(t, slices.Contains(want, got), "%s: got %s (the client saw %v), want %v: %v", c.path, got, seen, want, logged)
+	if got == leftWithin {
+		assert.Equal(t, status, 200, "%s: not the status that was sent", c.path)
 	}
-	assert.Assert(t, slices.Contains(want, got), "%s: got %s (the client saw %v), want %v", c.path, got, seen, want)
 	if !leaves {
 		whole := got != broken && got != silent
 		if whole || seen.status != 0 { // an answer that is aborted soon may be aborted with its head
@@ -219,72 +249,81 @@ func (w *world) ended(c *client, want ...end) (end, line) {
 			}
 		}
 		ours := strings.Contains(seen.body, `"type":"proxy_error"`)
-		assert.Equal(t, ours, got == failed || got == timedOut || got == refused, "%s: %s, but the client got %v", c.path, got, seen)
-		assert.Assert(t, !strings.Contains(seen.body, hush) || got == answered || got == broken || got == silent, "the upstream is quoted: %v", seen)
+		assert.Equal(t, ours, whole && got != answered, "%s: %s, but the client got %v", c.path, got, seen)
+		assert.Assert(t, !ours || !strings.Contains(seen.body, hush), "the upstream is quoted: %v", seen)
 	}
-	w.book(got, c.method, logged)
+	w.book(logged)
 	return got, logged
 }
 
 // book adds a request that has ended to what the counters must show.
-func (w *world) book(got end, method string, logged line) {
-	w.expect("proxy_requests_total{method=%q,status=\"%v\"}", method, logged["status"])
-	switch got {
+func (w *world) book(logged binary.Line) {
+	method := logged["method"].(string)
+	if !slices.Contains([]string{"GET", "HEAD", "POST", "OPTIONS", "CONNECT"}, method) {
+		method = "OTHER" // contract section 5
+	}
+	w.expect(1, `proxy_requests_total{method=%q,status="%v"}`, method, logged["status"])
+	switch got := endOf(logged); got {
 	case answered:
-		w.expect(`proxy_streams_total{outcome="complete"}`)
-	case broken:
-		w.expect(`proxy_streams_total{outcome="upstream_reset"}`)
-	case silent:
-		w.expect(`proxy_streams_total{outcome="idle_timeout"}`)
-	case leftWithin:
-		w.expect(`proxy_streams_total{outcome="client_gone"}`)
+		w.expect(1, `proxy_streams_total{outcome="complete"}`)
+	case broken, silent, leftWithin:
+		w.expect(1, `proxy_streams_total{outcome=%q}`, logged["outcome"])
 	case failed:
-		w.expect(`proxy_upstream_errors_total{error_type="connection"}`)
+		w.expect(1, `proxy_upstream_errors_total{error_type="connection"}`)
 	case timedOut:
-		w.expect(`proxy_upstream_errors_total{error_type="timeout"}`)
+		w.expect(1, `proxy_upstream_errors_total{error_type="timeout"}`)
 	case left:
-	default: // our own refusals: 400, 405, 505
-		w.expect(`proxy_upstream_errors_total{error_type="invalid_request"}`)
+	default: // our own refusals
+		w.expect(1, `proxy_upstream_errors_total{error_type="invalid_request"}`)
 	}
-	if n, ok := logged["attempts"].(float64); ok && n > 1 {
-		w.expected["proxy_upstream_retries_total"] += n - 1
+	for _, retry := range w.retries(logged) {
+		previous := "may_have_been_read"
+		if strings.Contains(retry["msg"].(string), "nothing of the request was sent") {
+			previous = "nothing_sent"
+		}
+		w.expect(1, `proxy_upstream_retries_total{previous=%q}`, previous)
 	}
+}
+
+// retries returns the lines that tell of a request's further attempts.
+func (w *world) retries(logged binary.Line) (retries []binary.Line) {
+	w.t.Helper()
+	for _, l := range w.p.Lines(w.t) {
+		if l["request_id"] == logged["request_id"] && l["attempt"] != nil {
+			assert.Equal(w.t, l["level"], "WARN")
+			retries = append(retries, l)
+		}
+	}
+	assert.Assert(w.t, float64(len(retries)) == max(0, logged["attempts"].(float64)-1), "%v attempts, but these lines: %v", logged["attempts"], retries)
+	return retries
 }
 
 // endOf says how the log says that a request ended.
-func endOf(logged line, status int) end {
-	switch logged["outcome"] {
-	case "upstream_reset":
+func endOf(logged binary.Line) end {
+	status := int(logged["status"].(float64))
+	switch outcome := logged["outcome"]; {
+	case outcome == "upstream_reset":
 		return broken
-	case "idle_timeout":
+	case outcome == "idle_timeout":
 		return silent
-	case "client_gone":
+	case outcome == "client_gone" && status == 499:
 		return left
-	case "complete":
-		if logged["error"] == nil {
-			return answered
-		}
+	case outcome == "client_gone":
+		return leftWithin
+	case outcome == "complete" && logged["error"] == nil:
+		return answered
+	case outcome == "complete":
 		return end(strconv.Itoa(status))
+	default:
+		return end(fmt.Sprint("unknown outcome ", outcome))
 	}
-	return end(fmt.Sprint("unknown outcome ", logged["outcome"]))
-}
-
-// peakMemory is the most memory that the process has had at once, in bytes.
-func (w *world) peakMemory() int64 {
-	w.t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.p.cmd.Process.Pid))
-	assert.NilError(w.t, err)
-	_, after, found := strings.Cut(string(text), "VmHWM:")
-	assert.Assert(w.t, found, "no VmHWM in:\n%s", text)
-	kib, err := strconv.ParseInt(strings.Fields(after)[0], 10, 64)
-	assert.NilError(w.t, err)
-	return kib << 10
 }
 
 // bounded demands that the process never had more than so much memory. Under the race detector, memory is not what it is.
 func (w *world) bounded(mib int64) {
 	w.t.Helper()
-	peak := w.peakMemory() >> 20
-	w.t.Logf("peak memory: %d MiB", peak)
-	assert.Check(w.t, underRace() || peak < mib, "the process had %d MiB at its peak, want less than %d", peak, mib)
+	peak, err := binary.Status(w.p.PID(), "VmHWM")
+	assert.NilError(w.t, err)
+	w.t.Logf("peak memory: %d MiB", peak>>20)
+	assert.Check(w.t, underRace() || peak>>20 < mib, "the process had %d MiB at its peak, want less than %d", peak>>20, mib)
 }

@@ -114,7 +114,7 @@ func (u *upload) piece(first byte, err error) ([]byte, error) {
 		if err == nil { // else net/http reads on, to notice when the client leaves
 			ctx, stop = watchDeparture(ctx)
 		}
-		err := room.await(ctx, u.body)
+		err := room.await(ctx, u.body, u.silence())
 		stop()
 		u.metrics.Queued.Add(-1)
 		if err != nil {
@@ -132,8 +132,11 @@ func (u *upload) piece(first byte, err error) ([]byte, error) {
 	return piece, err
 }
 
+// silence is how long the client may send nothing.
+func (u *upload) silence() time.Duration { return min(bodySilence, u.Timeout) }
+
 func (u *upload) Read(b []byte) (int, error) {
-	u.deadline = time.Now().Add(min(bodySilence, u.Timeout)) // each byte buys the next one its time
+	u.deadline = time.Now().Add(u.silence()) // each byte buys the next one its time
 	u.control.SetReadDeadline(u.deadline)
 	// A drain does not wait for uploads, and room is taken from silent ones: both interrupt the reads that they find waiting.
 	if u.r.Context().Err() != nil || u.body.evicted.Load() {
@@ -159,7 +162,7 @@ func (u *upload) ended(err error) error {
 	case u.body.evicted.Load():
 		return &refusal{http.StatusRequestTimeout, "request body stalled, and others wait for its room"}
 	case !time.Now().Before(u.deadline):
-		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body stalled: no byte for %vs", min(bodySilence, u.Timeout).Seconds())}
+		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body stalled: no byte for %vs", u.silence().Seconds())}
 	case err == errGone, errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
 		strings.Contains(err.Error(), "trailer"): // all that net/http says of one that did not come to its end
 		return errGone

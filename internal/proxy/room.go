@@ -19,8 +19,9 @@ import (
 // its rest, as soon as the finished ones, which need no more, are gone.
 //
 // Clients that stop sending must be in nobody's way. So a quarter of that share is for small bodies; a small body that has
-// waited for half a second ends uploads that have been silent for as long; and after the oldest upload the newest is served
-// first, so that it does not matter how many others wait.
+// waited for half a second ends uploads that have been silent for as long, and a large one does when it has waited for the time
+// that ends a silent upload; and after the oldest upload the newest is served first, so that it does not matter how many others
+// wait.
 type room struct {
 	size, maxBody int64
 	gauge         *metrics.Gauge
@@ -66,23 +67,26 @@ func (r *room) ask(b *heldBody) bool {
 	return !b.waits
 }
 
-// await waits until b.want bytes are taken, or ctx ends.
-func (r *room) await(ctx context.Context, b *heldBody) error {
+// await waits until b.want bytes are taken, or ctx ends. It becomes impatient with silent uploads: soon for a small body, and else
+// when it has waited, in all, for as long as a client may be silent.
+func (r *room) await(ctx context.Context, b *heldBody, silence time.Duration) error {
+	start := time.Now()
 	r.mu.Lock()
-	small := b.small()
+	patience := silence - b.waited
+	if b.small() {
+		patience = silencePatience
+	}
 	r.mu.Unlock()
+	defer func() { b.waited += time.Since(start) }()
 	for {
-		var impatient <-chan time.Time
-		if small {
-			impatient = time.After(silencePatience)
-		}
 		select {
 		case <-b.granted:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-impatient:
-			r.evict()
+		case <-time.After(patience):
+			r.evict(b)
+			patience = silencePatience
 		}
 	}
 }
@@ -143,18 +147,23 @@ func (r *room) add(b *heldBody, n int64) {
 // silencePatience is how long a small body waits for room that is taken by uploads whose clients have been silent for as long.
 const silencePatience = 500 * time.Millisecond
 
-// evict makes room for the small bodies that wait: it ends uploads that have been silent, the longest silent first.
-func (r *room) evict() {
+// evict makes room for b, the small bodies that wait, and those for which it was called before: it ends uploads that have been
+// silent, the longest silent first.
+func (r *room) evict(b *heldBody) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	b.impatient = true
 	if time.Since(r.evicted) < silencePatience/5 {
 		return // for all
 	}
 	r.evicted = time.Now()
 	need := int64(0)
 	for _, b := range r.waiting {
-		if b.small() {
+		switch {
+		case b.small():
 			need += min(b.rest(), smallBody)
+		case b.impatient:
+			need += b.rest()
 		}
 	}
 	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool {
@@ -210,9 +219,11 @@ type heldBody struct {
 	granted   chan struct{} // what was wanted was taken
 	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
 	evicted   atomic.Bool
+	waited    time.Duration // for room, before the present wait
 
-	taken, want     int64 // under room.mu, as are the next two
+	taken, want     int64 // under room.mu, as are the next three
 	waits, finished bool
+	impatient       bool
 
 	mu     sync.Mutex
 	pieces [][]byte // nil after release

@@ -25,7 +25,7 @@ func (b *heldBody) send(ctx context.Context, bytes int64) bool {
 		}
 		if b.room.ask(b) {
 			<-b.granted
-		} else if b.room.await(ctx, b) != nil {
+		} else if b.room.await(ctx, b, bodySilence) != nil {
 			return false
 		}
 		b.heard.Store(time.Now().UnixNano())
@@ -47,7 +47,8 @@ func newUpload(r *room, length int64) *heldBody {
 	return b
 }
 
-// Section 1: any number of clients that begin an upload and stop delay nobody's small body by more than a second.
+// Section 1: any number of clients that begin an upload and stop delay nobody's small body by more than a second, and nobody's by much
+// more than row 1.12 allows a client to be silent.
 func TestStoppedUploadsDelayNobody(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
@@ -87,6 +88,10 @@ func TestStoppedUploadsDelayNobody(t *testing.T) {
 					}
 				}
 				assert.Equal(t, evicted > 0, tt.evicts, "%d of the silent uploads were ended", evicted)
+				start, large := time.Now(), newUpload(r, 10*mib)
+				all = append(all, large)
+				assert.Assert(t, large.send(ctx, 10*mib))
+				assert.Assert(t, time.Since(start) <= bodySilence+5*time.Second, "delayed by %v", time.Since(start))
 				leave()
 				synctest.Wait()
 				for _, b := range all {

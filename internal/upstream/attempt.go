@@ -36,7 +36,7 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
 		err = ErrHeaderTimeout
 	}
-	if err == nil && resp.StatusCode < 200 {
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // HTTP/2 could carry any, and to write some is a panic
 		resp.Body.Close()
 		err = errBadStatus
 		if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -57,9 +57,18 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, failed
 	}
 	limit = ErrIdleTimeout
+	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
+		resp.Body = nothing{resp.Body}
+	}
 	resp.Body = &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.idleTimeout}
 	return resp, nil
 }
+
+// nothing is the body of an answer that has none (RFC 9110 section 6.4.1). Over HTTP/2, net/http misses one if there is a
+// Content-Length.
+type nothing struct{ io.Closer }
+
+func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
 
 // guardedBody aborts a response whose upstream falls silent. The timer runs only inside Read, so a client that takes
 // long to accept what was read is not mistaken for a silent upstream (contract row 3.3).

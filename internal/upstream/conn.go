@@ -67,8 +67,8 @@ func (c *conn) awaitGreeting(ctx context.Context) {
 	select {
 	case <-c.greeted:
 	case <-ctx.Done():
-		if context.Cause(ctx) == errConnectTimeout {
-			c.Close()
+		if cause := context.Cause(ctx); cause == errConnectTimeout || cause == ErrHeaderTimeout {
+			c.Close() // or the next request would wait for it, too
 		}
 	}
 }

@@ -7,15 +7,17 @@ import (
 
 // Some errors net/http gives no form but a text. These are all the texts that are relied upon. Each is provoked with the real
 // transport, so that a Go release that changes one is noticed: pingUnanswered by TestUnansweredPing, the rest by
-// TestClassifyRealErrors and internal/proxy's TestHTTP2.
+// TestClassifyRealErrors, internal/proxy's TestHTTP2 and e2e/faults.
 var (
 	pingUnanswered = texts{"http2: client connection lost"}
 	goAwayRefused  = texts{"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"} // beyond its last id
 	streamRefused  = texts{"; REFUSED_STREAM"}
+	notWritten     = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request
 	protocolReset  = texts{"; PROTOCOL_ERROR; received from peer"}
 	goneAway       = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
-	closedIdle     = texts{"http: server closed idle connection", "http2: client conn could not be established"}
-	notHTTP        = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header"}
+	closedIdle     = texts{"http: server closed idle connection", "http2: client conn could not be established", notWritten[0]}
+	notHTTP        = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
+		"http2: frame too large", "chunk length", "header line too long"}
 )
 
 // texts are parts of an error's text, any of which will do.

@@ -31,6 +31,10 @@ type sending struct {
 	wrote  atomic.Bool // net/http says that it has written the header section
 }
 
+// maxTaken is how many new connections in a row may turn out to take no request: an upstream may be going away, or it may allow
+// so few streams that of many requests that connect at once, each finds its connection taken by another.
+const maxTaken = 30
+
 // send makes one attempt.
 func (s *sending) send(req *http.Request) (*http.Response, error) {
 	trace := &httptrace.ClientTrace{
@@ -47,13 +51,15 @@ func (s *sending) send(req *http.Request) (*http.Response, error) {
 		trace.PutIdleConn = func(error) { t.idle() }
 	}
 	ctx := httptrace.WithClientTrace(s.ctx, trace)
-	for refusals := 0; ; {
+	for refusals, taken := 0, 0; ; {
 		resp, err := s.next.RoundTrip(unrepeatable(req).WithContext(ctx))
 		if err == nil || s.ctx.Err() != nil || req.GetBody == nil {
 			return resp, err
 		}
 		switch {
 		case s.reused && !s.onWire(): // the upstream had closed it
+		case says(err, notWritten) && !s.onWire() && taken < maxTaken: // it takes no more, or others were faster on it
+			taken++
 		case refused(err) && refusals == 0:
 			refusals++
 			s.wrote.Store(false)

@@ -1,0 +1,48 @@
+package faults
+
+import (
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/distance"
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
+)
+
+// newStandin is an upstream that behaves.
+func newStandin(t *testing.T, o standin.Options) (*standin.Server, upstream) {
+	t.Helper()
+	s, err := standin.Start(o)
+	assert.NilError(t, err)
+	t.Cleanup(func() { s.Close() })
+	return s, upstream{url: s.URL, caFile: s.CAFile, close: func() { s.Close() }}
+}
+
+// A download over a long path must not wait for windows: with 64 KiB of them, one of 4 MiB would take 64 round trips (contract row 3.1).
+func TestDistance(t *testing.T) {
+	t.Parallel()
+	const roundTrip, size = 200 * time.Millisecond, 4 << 20
+	s, up := newStandin(t, standin.Options{})
+	relay, err := distance.NewRelay(s.Addr(), roundTrip)
+	assert.NilError(t, err)
+	up.url = "https://" + relay.Addr()
+	up.close = func() { relay.Close(); s.Close() }
+	w := newWorld(t, up)
+	c := client.New(w.p.URL)
+	defer c.Close()
+	assert.NilError(t, c.Ask(t.Context(), standin.Part{}, []byte("{}"))) // the connection is warm, as it mostly is
+	begun := time.Now()
+	assert.NilError(t, c.Ask(t.Context(), standin.Part{Size: size}, []byte("{}")))
+	took := time.Since(begun)
+	t.Logf("%.1f round trips", float64(took)/float64(roundTrip))
+	assert.Assert(t, took < 24*roundTrip, "4 MiB took %v, which is %.1f round trips", took, float64(took)/float64(roundTrip))
+	w.served(2)
+}
+
+// served adds so many POSTs that were answered with 200.
+func (w *world) served(n float64) {
+	w.expect(n, `proxy_requests_total{method="POST",status="200"}`)
+	w.expect(n, `proxy_streams_total{outcome="complete"}`)
+}

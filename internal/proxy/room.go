@@ -20,8 +20,8 @@ import (
 //
 // Clients that stop sending must be in nobody's way. So a quarter of that share is for small bodies; a small body that has
 // waited for half a second ends uploads that have been silent for as long, and a large one does when it has waited for the time
-// that ends a silent upload; and after the oldest upload the newest is served first, so that it does not matter how many others
-// wait.
+// that ends a silent upload; and after the oldest upload those that were impatient are served first, and then the newest, so that
+// it does not matter how many others wait.
 type room struct {
 	size, maxBody int64
 	gauge         *metrics.Gauge
@@ -30,7 +30,6 @@ type room struct {
 	free       int64
 	unfinished []*heldBody // of which something has come, in that order
 	unread     int64       // what they have
-	waiting    []*heldBody // those that wait for more
 	evicted    time.Time   // when evict last looked
 }
 
@@ -38,6 +37,8 @@ const (
 	smallBody  = 1 << 20 // the largest body that is not delayed by clients that stop sending
 	firstPiece = 4 << 10
 	lastPiece  = 256 << 10
+
+	impatientPiece = 16 * lastPiece // of an upload that has waited for long enough
 )
 
 func newRoom(size, maxBody int64, gauge *metrics.Gauge) *room {
@@ -58,8 +59,10 @@ func (r *room) ask(b *heldBody) bool {
 		r.unfinished = append(r.unfinished, b)
 	}
 	b.want = min(max(b.taken, firstPiece), lastPiece, b.rest())
+	if b.impatient {
+		b.want = min(impatientPiece, b.rest())
+	}
 	b.waits = true
-	r.waiting = append(r.waiting, b)
 	r.serve()
 	if b.waits && b.small() {
 		b.want = min(b.rest(), smallBody-b.taken) // to wait once, and not for every piece
@@ -73,7 +76,7 @@ func (r *room) await(ctx context.Context, b *heldBody, silence time.Duration) er
 	start := time.Now()
 	r.mu.Lock()
 	patience := silence - b.waited
-	if b.small() {
+	if b.length >= 0 && b.small() { // one of unknown length may yet be large
 		patience = silencePatience
 	}
 	r.mu.Unlock()
@@ -86,7 +89,7 @@ func (r *room) await(ctx context.Context, b *heldBody, silence time.Duration) er
 			return ctx.Err()
 		case <-time.After(patience):
 			r.evict(b)
-			patience = silencePatience
+			patience = evictAtMost
 		}
 	}
 }
@@ -99,12 +102,19 @@ func (r *room) serve() {
 		}
 		r.grant(b)
 	}
-	for _, b := range slices.Backward(r.waiting) {
-		if b.waits && b.want <= r.free && r.may(b) {
-			r.grant(b)
+	unserved := false // somebody impatient, for whom what comes free is gathered
+	for _, impatient := range []bool{true, false} {
+		for _, b := range slices.Backward(r.unfinished) {
+			if !b.waits || b.impatient != impatient || unserved && !b.small() {
+				continue
+			}
+			if b.want <= r.free && r.may(b) {
+				r.grant(b)
+			} else if impatient {
+				unserved = true
+			}
 		}
 	}
-	r.waiting = slices.DeleteFunc(r.waiting, func(b *heldBody) bool { return !b.waits })
 }
 
 func (r *room) grant(b *heldBody) {
@@ -147,19 +157,23 @@ func (r *room) add(b *heldBody, n int64) {
 // silencePatience is how long a small body waits for room that is taken by uploads whose clients have been silent for as long.
 const silencePatience = 500 * time.Millisecond
 
+// evictAtMost is how often evict looks.
+const evictAtMost = 100 * time.Millisecond
+
 // evict makes room for b, the small bodies that wait, and those for which it was called before: it ends uploads that have been
 // silent, the longest silent first.
 func (r *room) evict(b *heldBody) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	b.impatient = true
-	if time.Since(r.evicted) < silencePatience/5 {
+	if time.Since(r.evicted) < evictAtMost {
 		return // for all
 	}
 	r.evicted = time.Now()
 	need := int64(0)
-	for _, b := range r.waiting {
+	for _, b := range r.unfinished {
 		switch {
+		case !b.waits:
 		case b.small():
 			need += min(b.rest(), smallBody)
 		case b.impatient:

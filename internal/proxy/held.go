@@ -5,7 +5,42 @@ import (
 	"io"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
+
+// heldBody is a request body in memory and the room it takes. Attempts read it through readers of their own, which hold on to
+// the bytes only until they have passed them on: a minutes-long answer must not keep its request in memory. The bytes are
+// never pooled, since a transport may go on reading after an attempt is over.
+type heldBody struct {
+	room      *room
+	length    int64         // as declared, or -1
+	interrupt func()        // ends a read from the client that waits
+	granted   chan struct{} // what was wanted was taken
+	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
+	evicted   atomic.Bool
+	waited    time.Duration // for room, before the present wait
+
+	taken, want     int64 // under room.mu, as are the next three
+	waits, finished bool
+	impatient       bool
+
+	mu     sync.Mutex
+	pieces [][]byte // nil after release
+}
+
+// small reports whether b is, as far as is known, no larger than smallBody.
+func (b *heldBody) small() bool {
+	return b.length >= 0 && b.length <= smallBody || b.length < 0 && b.taken+b.want <= smallBody
+}
+
+// rest is how much may still come.
+func (b *heldBody) rest() int64 {
+	if b.length >= 0 {
+		return b.length - b.taken
+	}
+	return b.room.maxBody - b.taken
+}
 
 // append adds a piece that came.
 func (b *heldBody) append(piece []byte) {
@@ -24,7 +59,7 @@ func (b *heldBody) finish() (size int64) {
 			b.pieces[i] = slices.Clip(slices.Clone(piece))
 		}
 	}
-	b.room.finish(b, size)
+	b.room.settle(b, size)
 	return size
 }
 
@@ -33,7 +68,7 @@ func (b *heldBody) release() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pieces = nil
-	b.room.release(b)
+	b.room.settle(b, 0)
 }
 
 // open returns a new reader from the first byte on; it has the signature of http.Request.GetBody.

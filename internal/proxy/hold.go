@@ -120,8 +120,6 @@ func (u *upload) piece(first byte, err error) ([]byte, error) {
 		if err != nil {
 			return nil, errGone
 		}
-	} else {
-		<-u.body.granted
 	}
 	piece := append(make([]byte, 0, u.body.want), first)
 	for len(piece) < cap(piece) && err == nil {
@@ -161,9 +159,11 @@ func (u *upload) ended(err error) error {
 		return errGone
 	case u.body.evicted.Load():
 		return &refusal{http.StatusRequestTimeout, "request body stalled, and others wait for its room"}
+	case err == errGone: // perhaps after a wait for room, and then the deadline is long past
+		return errGone
 	case !time.Now().Before(u.deadline):
 		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body stalled: no byte for %vs", u.silence().Seconds())}
-	case err == errGone, errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
 		strings.Contains(err.Error(), "trailer"): // all that net/http says of one that did not come to its end
 		return errGone
 	}

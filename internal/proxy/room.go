@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
@@ -50,8 +49,8 @@ func (r *room) enter(length int64, interrupt func()) *heldBody {
 	return &heldBody{room: r, length: length, interrupt: interrupt, granted: make(chan struct{}, 1)}
 }
 
-// ask asks for room for the next piece of b, of whose first byte the caller must know that it has come: at most as much as has
-// come already, or all of a small body that must wait. It reports whether b.want bytes were taken at once; otherwise await must follow.
+// ask asks for room for b's next piece, whose first byte must have come: at most as much as came before it, or all of a small body
+// that has to wait. It reports whether b.want bytes were taken; if not, await must follow.
 func (r *room) ask(b *heldBody) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -64,10 +63,14 @@ func (r *room) ask(b *heldBody) bool {
 	}
 	b.waits = true
 	r.serve()
-	if b.waits && b.small() {
+	if !b.waits {
+		<-b.granted
+		return true
+	}
+	if b.small() {
 		b.want = min(b.rest(), smallBody-b.taken) // to wait once, and not for every piece
 	}
-	return !b.waits
+	return false
 }
 
 // await waits until b.want bytes are taken, or ctx ends. It becomes impatient with silent uploads: soon for a small body, and else
@@ -194,64 +197,15 @@ func (r *room) evict(b *heldBody) {
 	}
 }
 
-// finish notes that b has come to its end, size bytes in all.
-func (r *room) finish(b *heldBody, size int64) {
+// settle ends b's upload if it is under way, and leaves it size bytes: its length, or 0 when it is let go.
+func (r *room) settle(b *heldBody, size int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.leave(b)
-	b.finished = true
+	if !b.finished {
+		r.unread -= b.taken
+		r.unfinished = slices.DeleteFunc(r.unfinished, func(other *heldBody) bool { return other == b })
+		b.finished, b.waits = true, false
+	}
 	r.add(b, size-b.taken)
 	r.serve()
-}
-
-// release takes back all of b's room.
-func (r *room) release(b *heldBody) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.leave(b)
-	b.finished = true
-	r.add(b, -b.taken)
-	r.serve()
-}
-
-func (r *room) leave(b *heldBody) {
-	if b.finished {
-		return
-	}
-	r.unread -= b.taken
-	b.waits = false
-	r.unfinished = slices.DeleteFunc(r.unfinished, func(other *heldBody) bool { return other == b })
-}
-
-// heldBody is a request body in memory and the room it takes. Attempts read it through readers of their own, which hold on to
-// the bytes only until they have passed them on: a minutes-long answer must not keep its request in memory. The bytes are
-// never pooled, since a transport may go on reading after an attempt is over.
-type heldBody struct {
-	room      *room
-	length    int64         // as declared, or -1
-	interrupt func()        // ends a read from the client that waits
-	granted   chan struct{} // what was wanted was taken
-	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
-	evicted   atomic.Bool
-	waited    time.Duration // for room, before the present wait
-
-	taken, want     int64 // under room.mu, as are the next three
-	waits, finished bool
-	impatient       bool
-
-	mu     sync.Mutex
-	pieces [][]byte // nil after release
-}
-
-// small reports whether b is, as far as is known, no larger than smallBody.
-func (b *heldBody) small() bool {
-	return b.length >= 0 && b.length <= smallBody || b.length < 0 && b.taken+b.want <= smallBody
-}
-
-// rest is how much may still come.
-func (b *heldBody) rest() int64 {
-	if b.length >= 0 {
-		return b.length - b.taken
-	}
-	return b.room.maxBody - b.taken
 }

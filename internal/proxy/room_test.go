@@ -23,9 +23,7 @@ func (b *heldBody) send(ctx context.Context, bytes int64) bool {
 		if b.evicted.Load() {
 			return false
 		}
-		if b.room.ask(b) {
-			<-b.granted
-		} else if b.room.await(ctx, b, bodySilence) != nil {
+		if !b.room.ask(b) && b.room.await(ctx, b, bodySilence) != nil {
 			return false
 		}
 		b.heard.Store(time.Now().UnixNano())
@@ -131,7 +129,7 @@ func TestHalfReadBodiesDoNotWaitForEachOther(t *testing.T) {
 						}
 						time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
 					}
-					r.finish(b, length)
+					r.settle(b, length)
 					time.Sleep(time.Duration(random.IntN(3000)) * time.Millisecond) // the upstream answers
 					b.release()
 					done.Add(1)

@@ -23,32 +23,28 @@ func linger(drain time.Duration) time.Duration {
 // conns knows which connections carry a request.
 type conns struct {
 	mu      sync.Mutex
-	active  map[net.Conn]*bool // all connections, and whether they are in StateActive
-	busy    int                // how many are
-	watched bool               // somebody waits for changes
-	changes chan struct{}      // closed and replaced at every change, if watched
+	active  map[net.Conn]bool // all connections, and whether they are in StateActive
+	busy    int               // how many are
+	watched bool              // somebody waits for changes
+	changes chan struct{}     // closed and replaced at every change, if watched
 }
 
 func newConns() conns {
-	return conns{active: map[net.Conn]*bool{}, changes: make(chan struct{})}
+	return conns{active: map[net.Conn]bool{}, changes: make(chan struct{})}
 }
 
 // changed is http.Server.ConnState.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	active := c.active[conn]
-	if active == nil {
-		active = new(bool)
-		c.active[conn] = active
-	}
-	if *active {
+	if c.active[conn] {
 		c.busy--
 	}
-	if *active = state == http.StateActive; *active {
+	c.active[conn] = state == http.StateActive
+	if c.active[conn] {
 		c.busy++
 	}
-	if state == http.StateClosed || state == http.StateHijacked {
+	if state == http.StateClosed {
 		delete(c.active, conn)
 	}
 	if c.watched {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"net"
-	"sync"
 	"time"
 )
 
@@ -45,15 +44,8 @@ func (c *plainConn) Read(p []byte) (int, error) {
 
 // warnTLS logs that a client speaks TLS, at most once a minute (contract section 8).
 func (s *Server) warnTLS() {
-	s.tls.mu.Lock()
-	defer s.tls.mu.Unlock()
-	if now := time.Now(); s.tls.warned.IsZero() || now.Sub(s.tls.warned) >= time.Minute {
-		s.tls.warned = now
+	now, last := time.Now().Unix(), s.warnedTLS.Load()
+	if now-last >= 60 && s.warnedTLS.CompareAndSwap(last, now) {
 		s.opts.Logger.Warn("a client speaks TLS to this plain HTTP port: its base URL should begin with http://, not https://")
 	}
-}
-
-type tlsWarning struct {
-	mu     sync.Mutex
-	warned time.Time
 }

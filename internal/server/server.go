@@ -44,14 +44,14 @@ type Options struct {
 
 // Server is a listener and what is served on it.
 type Server struct {
-	opts     Options
-	http     *http.Server
-	started  time.Time
-	draining atomic.Bool
-	running  atomic.Int64 // requests in the proxy's hands, waiting ones included
-	conns    conns
-	tls      tlsWarning
-	abort    context.CancelCauseFunc
+	opts      Options
+	http      *http.Server
+	started   time.Time
+	draining  atomic.Bool
+	running   atomic.Int64 // requests in the proxy's hands, waiting ones included
+	conns     conns
+	warnedTLS atomic.Int64 // when, in Unix seconds
+	abort     context.CancelCauseFunc
 }
 
 // New returns a server that does not listen yet.

@@ -40,6 +40,7 @@ type transport struct {
 
 func newTransport(opts Options) *transport {
 	dialer := &net.Dialer{
+		Timeout:         connectTimeout,
 		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 10 * time.Second, Count: 3},
 		ControlContext:  limitUnacknowledged,
 	}
@@ -51,12 +52,8 @@ func newTransport(opts Options) *transport {
 		return newConn(c, opts.PlainHTTP), nil
 	}
 	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, connectTimeout)
-			defer cancel()
-			return dial(ctx, network, addr)
-		},
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         func(ctx context.Context, network, addr string) (net.Conn, error) { return dial(ctx, network, addr) },
 		TLSClientConfig:     &tls.Config{}, // net/http adds the protocols to offer, and none for GODEBUG=http2client=0
 		TLSHandshakeTimeout: connectTimeout,
 		Protocols:           new(http.Protocols),

@@ -1,4 +1,4 @@
-# Every recipe is one command that also works when typed. `nix develop` has all the tools they call.
+# Every line of a recipe also works when typed. `nix develop` has all the tools they call.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -60,7 +60,7 @@ flake:
     nix flake show
     nix flake check
 
-# Print the manifests with image digests in place (builds and pushes the images to $KO_DOCKER_REPO).
+# Print the manifests with image digests in place (builds the image and pushes it to $KO_DOCKER_REPO).
 render *flags:
     kubectl kustomize k8s | .github/resolve.sh {{ flags }}
 

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"fmt"
+	"os"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,7 +22,7 @@ func TestClientsTenThousand(t *testing.T) {
 	}
 	var limit syscall.Rlimit
 	assert.NilError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if limit.Max < uint64(many)+1000 {
+	if limit.Max < uint64(many)+1000 && os.Getenv("CI") != "true" {
 		t.Skipf("no more than %d descriptors are allowed here", limit.Max)
 	}
 	w := protocols[0].open(t, "max_connections = 2") // one is for the stream beside

@@ -42,7 +42,8 @@ type Proxy struct {
 	MaxConnections int64 `toml:"max_connections"`
 	// MaxBodyBytes is the largest request body, inclusive. 32 MiB is the API's own limit for messages.
 	MaxBodyBytes int64 `toml:"max_body_bytes"`
-	// MaxBufferedBytes limits all request bodies together; a request whose body does not fit waits.
+	// MaxBufferedBytes limits all request bodies together; a request whose body does not fit waits. At least
+	// MaxBodyBytes.
 	MaxBufferedBytes int64 `toml:"max_buffered_bytes"`
 	// DrainTimeoutSecs is how long, in seconds, running requests may go on after SIGTERM; 0 aborts them at once.
 	DrainTimeoutSecs int64 `toml:"drain_timeout_secs"`

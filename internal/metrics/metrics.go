@@ -1,6 +1,6 @@
 // Package metrics holds what /metrics tells and what /health counts.
 //
-// Every label value is bounded by this package's code: no path, header or error text becomes a label, and a method that
+// Every label value is bounded, by this package's code or by its caller's constants: no path, header or error text becomes a label, and a method that
 // HTTP does not define counts as OTHER. Names, labels and buckets are contract section 5; dashboards depend on them.
 package metrics
 

@@ -52,7 +52,7 @@ func newID() string {
 func exchangeFrom(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
 // outcome says how the exchange ended. An abort has one cause but several symptoms: a client that leaves also ends the
-// read from the upstream, so who ended the request context is asked first.
+// read from the upstream, so who ended the request context is asked first. For an upstream that broke off it also notes why.
 func (x *exchange) outcome() metrics.Outcome {
 	ctx := x.request.Context()
 	switch {

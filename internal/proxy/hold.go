@@ -64,7 +64,7 @@ func tooLarge(limit int64) *refusal {
 	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("request body too large: the limit is %d bytes (max_body_bytes)", limit)}
 }
 
-// errGone means that the client's connection ended before its body did, or that a drain's deadline passed.
+// errGone means that the client's connection ended before its body did, that a drain's deadline passed, or that the room is wanted.
 var errGone = errors.New("the client left")
 
 // bodySilence is how long a client may send nothing of a body that has begun (contract row 1.12).
@@ -136,7 +136,7 @@ func (u *upload) silence() time.Duration { return min(bodySilence, u.Timeout) }
 func (u *upload) Read(b []byte) (int, error) {
 	u.deadline = time.Now().Add(u.silence()) // each byte buys the next one its time
 	u.control.SetReadDeadline(u.deadline)
-	// A drain does not wait for uploads, and room is taken from silent ones: both interrupt the reads that they find waiting.
+	// A drain's deadline does not wait for uploads, and room is taken from silent ones: both interrupt the reads that they find waiting.
 	if u.r.Context().Err() != nil || u.body.evicted.Load() {
 		return 0, errGone
 	}

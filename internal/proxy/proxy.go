@@ -4,10 +4,10 @@
 //
 //	observe   gives it an id; counts and logs it when its last byte is out
 //	locate    finds its URL at the upstream, path and query as received
-//	hold      reads its body into memory, within a budget shared by all
+//	hold      reads its body into memory (held), within a budget shared by all (room)
 //	limit     waits for one of MaxConnections slots
 //	rewrite   applies the header rules
-//	upstream  makes up to three attempts (package upstream)
+//	upstream  makes up to Retries + 1 attempts (package upstream)
 //	receive   notes what came back, and lets go of the body
 //	copy      passes it on, piece by piece
 //

@@ -37,7 +37,7 @@ const (
 	firstPiece = 4 << 10
 	lastPiece  = 256 << 10
 
-	impatientPiece = 16 * lastPiece // of an upload that has waited for long enough
+	impatientPiece = 4 << 20 // for an upload that has run out of patience
 )
 
 func newRoom(size, maxBody int64, gauge *metrics.Gauge) *room {

@@ -17,8 +17,9 @@
 //	attempt     runs the timers, knows the fate, and ends the attempt's context when the response's body is closed
 //	resend      sends again, within an attempt, what was provably not processed, and keeps net/http from sending more
 //	transport   net/http's client for both protocols, and how it connects
-//	conn        a connection that can tell what was written on it
-//	errors      what an error means, in words that quote nothing
+//	conn        a connection that can tell what was written on it, and whether an HTTP/2 peer has spoken; dial_* its options
+//	clock       notices that the machine slept
+//	errors      what an error means, in words that quote nothing; nethttp has the texts by which net/http's are told apart
 //
 // HTTP/2 or HTTP/1.1 is the upstream's choice in the TLS handshake. The API's is HTTP/2, which is better for what goes wrong:
 // it says which requests it has not processed, a PING asks the upstream itself whether it is alive, and events arrive as

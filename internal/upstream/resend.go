@@ -23,7 +23,7 @@ type sending struct {
 	connected func() // is called when a connection stands
 
 	again  int         // how often net/http sent again what it had written
-	before bool        // something was sent on an earlier connection
+	before bool        // something was sent before, on this connection or another
 	conn   *conn       // the present one, nil if unknown
 	offset int64       // how much had been written on it
 	reused bool        // it is not a new one
@@ -89,7 +89,8 @@ func unrepeatable(req *http.Request) *http.Request {
 	return &once
 }
 
-// got notes the connection on which the request is about to be sent. It reports whether it was sent on another before.
+// got notes the connection on which the request is about to be sent. It reports whether any of it was sent before, on
+// this connection or another.
 func (s *sending) got(info httptrace.GotConnInfo) (repeated bool) {
 	repeated = s.onWire()
 	s.before = s.before || repeated

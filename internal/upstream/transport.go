@@ -80,6 +80,7 @@ func newTransport(opts Options) *transport {
 		config := t.TLSClientConfig.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
 		secured := tls.Client(c, config)
+		// net/http tells a trace of a handshake only when it is over.
 		if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.TLSHandshakeStart != nil {
 			trace.TLSHandshakeStart()
 		}

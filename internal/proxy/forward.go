@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
@@ -77,15 +76,14 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 		panic(http.ErrAbortHandler)
 	}
 	x.failure = failed
+	p.metrics.Failed(string(failed.Kind))
 	if failed.Kind == upstream.Timeout {
-		p.metrics.Failed(metrics.Timeout)
 		if failed.Fate == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
 			w.Header().Set("X-Should-Retry", "false")
 		}
 		writeError(w, http.StatusGatewayTimeout, x.id, failed.Error())
 		return
 	}
-	p.metrics.Failed(metrics.Connection)
 	writeError(w, http.StatusBadGateway, x.id, failed.Error())
 }
 
@@ -114,29 +112,29 @@ type hints struct {
 	stopped bool
 }
 
-func (i *hints) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.pass})
+func (s *hints) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: s.pass})
 }
 
-func (i *hints) pass(code int, header textproto.MIMEHeader) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.stopped || !i.allowed {
+func (s *hints) pass(code int, header textproto.MIMEHeader) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped || !s.allowed {
 		return nil
 	}
-	h := i.w.Header()
+	h := s.w.Header()
 	for name, values := range header {
 		h[name] = values
 	}
 	removeHopByHop(h)
 	delete(h, "X-Proxy-Request-Id")
-	i.w.WriteHeader(code)
+	s.w.WriteHeader(code)
 	clear(h) // net/http keeps them for the final response
 	return nil
 }
 
-func (i *hints) stop() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.stopped = true
+func (s *hints) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
 }

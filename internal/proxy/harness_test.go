@@ -76,6 +76,7 @@ func start(t *testing.T, upstreamURL string, changes ...func(*proxy.Options)) *g
 		MaxBufferedBytes: 8 << 20,
 		Rules:            []proxy.Rule{{Name: "anthropic-beta", Value: "oauth-2025-04-20", Add: true}},
 		Logger:           logger,
+		Draining:         func() bool { return false },
 	}
 	for _, change := range changes {
 		change(&opts)

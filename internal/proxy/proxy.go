@@ -26,7 +26,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
-// Options are the proxy's settings. All are required, but Rules may be empty and Draining nil.
+// Options are the proxy's settings. All are required, but Rules may be empty.
 type Options struct {
 	Upstream         *url.URL      // scheme, host and an optional path prefix
 	Timeout          time.Duration // for an attempt's response headers, for silence on a response, for silence of a client that sends its body
@@ -48,9 +48,6 @@ type proxy struct {
 // New returns the handler for everything that is to be forwarded.
 func New(opts Options, m *metrics.Metrics) http.Handler {
 	p := &proxy{Options: opts, metrics: m}
-	if p.Draining == nil {
-		p.Draining = func() bool { return false }
-	}
 	p.upstream = upstream.New(upstream.Options{
 		HeaderTimeout: p.Timeout,
 		IdleTimeout:   p.Timeout,

@@ -210,15 +210,11 @@ func TestNoRetry(t *testing.T) {
 // TestNoConnection covers row 2.6: refused, unknown name, TLS failure.
 func TestNoConnection(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	refused := listener.Addr().String()
-	listener.Close()
 	tls := serveHTTP2(t, func(http.ResponseWriter, *http.Request) {})
 	plain := serveUpstream(t, func(http.ResponseWriter, *http.Request) {})
 	silent := serveH2(t, func(net.Conn, *bufio.Reader) {})
 	for _, tt := range []struct{ name, url, reason string }{
-		{"refused", "http://" + refused, "connection refused"},
+		{"refused", "http://127.0.0.1:1", "connection refused"},
 		{"unknown name", "http://upstream.invalid", "resolve"},
 		{"certificate for another name", strings.Replace(tls.URL, "127.0.0.1", "localhost", 1), "TLS"},
 		{"HTTP/2 that closes before its SETTINGS", silent, "the upstream closed the connection"},

@@ -76,14 +76,21 @@ func readFrame(in *bufio.Reader) (kind, flags byte, stream uint32, payload []byt
 	return head[3], head[4], binary.BigEndian.Uint32(head[5:]), payload, err
 }
 
-// serveH2 runs an upstream of TLS whose connections, once HTTP/2's preface has come, are handle's. It sends nothing by itself.
-func serveH2(t *testing.T, handle func(conn net.Conn, in *bufio.Reader)) string {
+// listenTLS listens for TLS with a certificate that the proxy trusts.
+func listenTLS(t *testing.T, protocols ...string) net.Listener {
 	t.Helper()
 	certified := httptest.NewTLSServer(nil)
-	config := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2"}}
+	config := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: protocols}
 	certified.Close()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", config)
 	assert.NilError(t, err)
+	return listener
+}
+
+// serveH2 runs an upstream of TLS whose connections, once HTTP/2's preface has come, are handle's. It sends nothing by itself.
+func serveH2(t *testing.T, handle func(conn net.Conn, in *bufio.Reader)) string {
+	t.Helper()
+	listener := listenTLS(t, "h2")
 	acceptRaw(t, listener, func(conn net.Conn, in *bufio.Reader, _ int) {
 		if _, err := in.Discard(len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err == nil {
 			handle(conn, in)

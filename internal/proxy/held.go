@@ -19,11 +19,9 @@ type heldBody struct {
 	granted   chan struct{} // what was wanted was taken
 	heard     atomic.Int64  // when the last byte came, in Unix nanoseconds
 	evicted   atomic.Bool
-	waited    time.Duration // for room, before the present wait
 
-	taken, want     int64 // under room.mu, as are the next three
+	taken, want     int64 // under room.mu, as are the next two
 	waits, finished bool
-	impatient       bool
 
 	mu     sync.Mutex
 	pieces [][]byte // nil after release
@@ -40,6 +38,17 @@ func (b *heldBody) rest() int64 {
 		return b.length - b.taken
 	}
 	return b.room.maxBody - b.taken
+}
+
+// silent reports whether the client has sent nothing for silencePatience, though it could.
+func (b *heldBody) silent() bool {
+	return !b.waits && time.Since(time.Unix(0, b.heard.Load())) >= silencePatience
+}
+
+// evict ends the upload.
+func (b *heldBody) evict() {
+	b.evicted.Store(true)
+	b.interrupt()
 }
 
 // append adds a piece that came.

@@ -114,7 +114,7 @@ func (u *upload) piece(first byte, err error) ([]byte, error) {
 		if err == nil { // else net/http reads on, to notice when the client leaves
 			ctx, stop = watchDeparture(ctx)
 		}
-		err := room.await(ctx, u.body, u.silence())
+		err := room.await(ctx, u.body)
 		stop()
 		u.metrics.Queued.Add(-1)
 		if err != nil {

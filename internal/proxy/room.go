@@ -13,14 +13,14 @@ import (
 // room is the memory that request bodies may take together (contract section 1). A body takes it piece by piece, for bytes
 // that came, and gives it back when the response headers arrive.
 //
-// Bodies that are half read must never wait for each other. So the oldest unfinished upload may take whatever is free, and all
-// the other unfinished ones together never have more than size - maxBody: whichever of them becomes the oldest finds room for
-// its rest, as soon as the finished ones, which need no more, are gone.
+// Bodies that are half read must never wait for each other. So one unfinished upload, the head, may take whatever is free, and
+// all the others together never have more than size - maxBody: whichever of them becomes the head finds room for its rest, as soon
+// as the finished ones, which need no more, are gone. A quarter of that share is for small bodies. The head is the oldest that
+// waits.
 //
-// Clients that stop sending must be in nobody's way. So a quarter of that share is for small bodies; a small body that has
-// waited for half a second ends uploads that have been silent for as long, and a large one does when it has waited for the time
-// that ends a silent upload; and after the oldest upload those that were impatient are served first, and then the newest, so that
-// it does not matter how many others wait.
+// Clients that stop sending must be in nobody's way. So while others wait, the head may not be silent for long, and the newest is
+// the head after one that was: it does not matter how many others wait. And a small body that has waited for half a second ends
+// whatever upload has been silent for as long.
 type room struct {
 	size, maxBody int64
 	gauge         *metrics.Gauge
@@ -29,7 +29,9 @@ type room struct {
 	free       int64
 	unfinished []*heldBody // of which something has come, in that order
 	unread     int64       // what they have
-	evicted    time.Time   // when evict last looked
+	head       *heldBody   // nil if none waits
+	newest     bool        // will be the next head
+	looked     time.Time   // when evict last looked
 }
 
 const (
@@ -37,7 +39,9 @@ const (
 	firstPiece = 4 << 10
 	lastPiece  = 256 << 10
 
-	impatientPiece = 4 << 20 // for an upload that has run out of patience
+	// How long an upload may be silent while others wait for its room, and a small body waits before it ends one.
+	silencePatience = 500 * time.Millisecond
+	lookAgain       = 100 * time.Millisecond
 )
 
 func newRoom(size, maxBody int64, gauge *metrics.Gauge) *room {
@@ -58,9 +62,6 @@ func (r *room) ask(b *heldBody) bool {
 		r.unfinished = append(r.unfinished, b)
 	}
 	b.want = min(max(b.taken, firstPiece), lastPiece, b.rest())
-	if b.impatient {
-		b.want = min(impatientPiece, b.rest())
-	}
 	b.waits = true
 	r.serve()
 	if !b.waits {
@@ -73,17 +74,9 @@ func (r *room) ask(b *heldBody) bool {
 	return false
 }
 
-// await waits until b.want bytes are taken, or ctx ends. It becomes impatient with silent uploads: soon for a small body, and else
-// when it has waited, in all, for as long as a client may be silent.
-func (r *room) await(ctx context.Context, b *heldBody, silence time.Duration) error {
-	start := time.Now()
-	r.mu.Lock()
-	patience := silence - b.waited
-	if b.length >= 0 && b.small() { // one of unknown length may yet be large
-		patience = silencePatience
-	}
-	r.mu.Unlock()
-	defer func() { b.waited += time.Since(start) }()
+// await waits until b.want bytes are taken, or ctx ends.
+func (r *room) await(ctx context.Context, b *heldBody) error {
+	patience := silencePatience
 	for {
 		select {
 		case <-b.granted:
@@ -91,33 +84,45 @@ func (r *room) await(ctx context.Context, b *heldBody, silence time.Duration) er
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(patience):
-			r.evict(b)
-			patience = evictAtMost
+			r.evict()
+			patience = lookAgain
 		}
 	}
 }
 
 // serve gives room to those who wait. The caller holds mu.
 func (r *room) serve() {
-	if b := r.oldest(); b != nil && b.waits {
-		if b.want > r.free {
+	for {
+		if r.head == nil {
+			r.head = r.next()
+		}
+		if r.head == nil || !r.head.waits {
+			break
+		}
+		if r.head.want > r.free {
 			return // or it would wait for ever
 		}
-		r.grant(b)
+		r.grant(r.head)
 	}
-	unserved := false // somebody impatient, for whom what comes free is gathered
-	for _, impatient := range []bool{true, false} {
-		for _, b := range slices.Backward(r.unfinished) {
-			if !b.waits || b.impatient != impatient || unserved && !b.small() {
-				continue
-			}
-			if b.want <= r.free && r.may(b) {
-				r.grant(b)
-			} else if impatient {
-				unserved = true
+	for _, b := range r.unfinished {
+		if b.waits && b.want <= r.free && r.may(b) {
+			r.grant(b)
+		}
+	}
+}
+
+// next returns who becomes the head: the oldest that waits, or the newest.
+func (r *room) next() *heldBody {
+	var next *heldBody
+	for _, b := range r.unfinished {
+		if b.waits {
+			if next = b; !r.newest {
+				break
 			}
 		}
 	}
+	r.newest = false
+	return next
 }
 
 func (r *room) grant(b *heldBody) {
@@ -127,25 +132,16 @@ func (r *room) grant(b *heldBody) {
 	b.granted <- struct{}{}
 }
 
-// oldest returns the oldest unfinished upload, or nil.
-func (r *room) oldest() *heldBody {
-	if len(r.unfinished) == 0 {
-		return nil
-	}
-	return r.unfinished[0]
-}
-
-// may reports whether b may have what it wants, if that is free.
+// may reports whether b, which is not the head, may have what it wants, if that is free.
 func (r *room) may(b *heldBody) bool {
-	oldest := r.oldest()
-	if b == oldest {
-		return true
-	}
-	share := r.size - r.maxBody
+	share, others := r.size-r.maxBody, r.unread
 	if !b.small() {
 		share -= share / 4
 	}
-	return r.unread-oldest.taken+b.want <= share
+	if r.head != nil {
+		others -= r.head.taken
+	}
+	return others+b.want <= share
 }
 
 func (r *room) add(b *heldBody, n int64) {
@@ -157,43 +153,33 @@ func (r *room) add(b *heldBody, n int64) {
 	}
 }
 
-// silencePatience is how long a small body waits for room that is taken by uploads whose clients have been silent for as long.
-const silencePatience = 500 * time.Millisecond
-
-// evictAtMost is how often evict looks.
-const evictAtMost = 100 * time.Millisecond
-
-// evict makes room for b, the small bodies that wait, and those for which it was called before: it ends uploads that have been
-// silent, the longest silent first.
-func (r *room) evict(b *heldBody) {
+// evict makes room for those who wait: it ends the head if that is silent, and for small bodies as many other silent uploads as
+// are needed, the longest silent first.
+func (r *room) evict() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b.impatient = true
-	if time.Since(r.evicted) < evictAtMost {
+	if time.Since(r.looked) < lookAgain {
 		return // for all
 	}
-	r.evicted = time.Now()
+	r.looked = time.Now()
+	if r.head != nil && r.head.silent() {
+		r.newest = true
+		r.head.evict()
+	}
 	need := int64(0)
 	for _, b := range r.unfinished {
-		switch {
-		case !b.waits:
-		case b.small():
-			need += min(b.rest(), smallBody)
-		case b.impatient:
+		if b.waits && b.small() && b.length >= 0 { // one of unknown length may yet be large
 			need += b.rest()
 		}
 	}
-	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool {
-		return b.waits || time.Since(time.Unix(0, b.heard.Load())) < silencePatience
-	})
+	silent := slices.DeleteFunc(slices.Clone(r.unfinished), func(b *heldBody) bool { return !b.silent() })
 	slices.SortFunc(silent, func(a, b *heldBody) int { return cmp.Compare(a.heard.Load(), b.heard.Load()) })
 	for _, b := range silent {
 		if need <= 0 {
 			return
 		}
 		need -= b.taken
-		b.evicted.Store(true)
-		b.interrupt()
+		b.evict()
 	}
 }
 
@@ -205,6 +191,9 @@ func (r *room) settle(b *heldBody, size int64) {
 		r.unread -= b.taken
 		r.unfinished = slices.DeleteFunc(r.unfinished, func(other *heldBody) bool { return other == b })
 		b.finished, b.waits = true, false
+		if r.head == b {
+			r.head = nil
+		}
 	}
 	r.add(b, size-b.taken)
 	r.serve()

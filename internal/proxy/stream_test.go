@@ -128,12 +128,13 @@ func TestStreamOfDeclaredLength(t *testing.T) {
 // TestStreamHalfAChunk covers row 3.1: a chunk reaches the client even if the beginning of the next came with it.
 func TestStreamHalfAChunk(t *testing.T) {
 	t.Parallel()
-	for _, rest := range []string{"", "\r", "\r\n", "\r\n6", "\r\n6\r", "\r\n6\r\n", "\r\n6\r\nse"} {
-		t.Run(fmt.Sprintf("%q", rest), func(t *testing.T) {
+	for i, rest := range []string{"", "\r", "\r\n", "\r\n6", "\r\n6\r", "\r\n6\r\n", "\r\n6\r\nse", "\r\n6\r\n"} {
+		overTLS := i == 7
+		t.Run(fmt.Sprintf("%q, TLS %v", rest, overTLS), func(t *testing.T) {
 			t.Parallel()
 			seen := make(chan struct{})
 			const second = "\r\n6\r\nsecond\r\n0\r\n\r\n"
-			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+			answer := func(conn net.Conn, in *bufio.Reader, _ int) {
 				readMessage(in)
 				io.WriteString(conn, sse+"5\r\nfirst"+rest)
 				select {
@@ -141,7 +142,15 @@ func TestStreamHalfAChunk(t *testing.T) {
 					io.WriteString(conn, strings.TrimPrefix(second, rest))
 				case <-t.Context().Done():
 				}
-			})
+			}
+			var upstreamURL string
+			if overTLS {
+				listener := listenTLS(t)
+				acceptRaw(t, listener, answer)
+				upstreamURL = "https://" + listener.Addr().String()
+			} else {
+				upstreamURL = serveRaw(t, answer)
+			}
 			c := start(t, upstreamURL).dial(t)
 			c.SetDeadline(time.Now().Add(patience / 2))
 			c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")

@@ -90,7 +90,7 @@ func connOf(nc net.Conn) *conn {
 // lineReader hands out at most one line at a time, to make net/http deliver a chunk as soon as it is complete. Its reader of
 // chunked encoding goes on to the next chunk if that chunk's size line has come already, and then waits for its data while it
 // holds back what it has (contract row 3.1). With lines apart, it finds no further size line and returns. It works on plain
-// text, so it is only for http:// upstreams: over https:// and HTTP/1.1 net/http may hold back a chunk.
+// text, so above TLS; only through HTTPS_PROXY, where net/http makes the TLS, may a chunk be held back.
 type lineReader struct {
 	from io.Reader
 	rest []byte // read but not yet handed out

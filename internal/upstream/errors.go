@@ -139,7 +139,7 @@ func Reason(err error) string {
 		return "the upstream reset the HTTP/2 stream (PROTOCOL_ERROR)"
 	case says(err, goneAway):
 		return "the upstream closed the HTTP/2 connection"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), says(err, closedIdle):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), says(err, closedIdle):
 		return "the upstream closed the connection"
 	case reset.Code != 0, errors.Is(err, errBadStatus), says(err, notHTTP):
 		return "the answer was not valid HTTP"

@@ -37,11 +37,12 @@ const maxTaken = 30
 
 // send makes one attempt.
 func (s *sending) send(req *http.Request) (*http.Response, error) {
+	hasBody := req.Body != nil && req.Body != http.NoBody
 	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			last := s.conn
 			repeated := s.got(info)
-			if repeated && s.http2 && (req.Body == nil || req.Body == http.NoBody) {
+			if repeated && s.http2 && !hasBody {
 				s.stopAgain(req.Method, last == s.conn)
 			}
 		},
@@ -53,14 +54,14 @@ func (s *sending) send(req *http.Request) (*http.Response, error) {
 	ctx := httptrace.WithClientTrace(s.ctx, trace)
 	for refusals, taken := 0, 0; ; {
 		resp, err := s.next.RoundTrip(unrepeatable(req).WithContext(ctx))
-		if err == nil || s.ctx.Err() != nil || req.GetBody == nil {
+		if err == nil || s.ctx.Err() != nil || hasBody && req.GetBody == nil {
 			return resp, err
 		}
 		switch {
 		case s.reused && !s.onWire(): // the upstream had closed it
 		case says(err, notWritten) && !s.onWire() && taken < maxTaken: // it takes no more, or others were faster on it
 			taken++
-		case refused(err) && refusals == 0:
+		case refused(err) && refusals == 0 && hasBody:
 			refusals++
 			s.wrote.Store(false)
 		case refused(err):
@@ -116,15 +117,15 @@ func (s *sending) stopAgain(method string, sameConn bool) {
 	switch {
 	case s.again > 1:
 		s.cancel(errRefusedTwice)
-	case !sameConn && !safe(method):
+	case !sameConn && !idempotent(method):
 		s.cancel(errNotRepeated)
 	}
 }
 
-// safe reports whether a request asks for no change (RFC 9110 section 9.2.1).
-func safe(method string) bool {
+// idempotent reports whether a request may be sent twice (RFC 9110 section 9.2.2).
+func idempotent(method string) bool {
 	switch method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace, http.MethodPut, http.MethodDelete:
 		return true
 	}
 	return false

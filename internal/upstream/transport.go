@@ -80,18 +80,24 @@ func newTransport(opts Options) *transport {
 		config := t.TLSClientConfig.Clone()
 		config.ServerName, _, _ = net.SplitHostPort(addr)
 		secured := tls.Client(c, config)
-		// net/http tells a trace of a handshake only when it is over.
-		if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.TLSHandshakeStart != nil {
+		// net/http tells a trace of a handshake only when it is over, and only of HTTP/2's.
+		trace := httptrace.ContextClientTrace(ctx)
+		if trace != nil && trace.TLSHandshakeStart != nil {
 			trace.TLSHandshakeStart()
 		}
 		if err := secured.HandshakeContext(ctx); err != nil {
 			c.Close()
 			return nil, err
 		}
-		if secured.ConnectionState().NegotiatedProtocol == "h2" {
+		state := secured.ConnectionState()
+		if state.NegotiatedProtocol == "h2" {
 			c.greeted = make(chan struct{})
+			return secured, nil
 		}
-		return secured, nil
+		if trace != nil && trace.TLSHandshakeDone != nil {
+			trace.TLSHandshakeDone(state, nil)
+		}
+		return newConn(secured, true), nil // net/http need not see that there is TLS below
 	}
 	return &transport{Transport: t}
 }

@@ -17,6 +17,7 @@ import (
 type lines struct {
 	w       io.Writer
 	queue   chan []byte
+	bytes   atomic.Int64 // in queue
 	dropped atomic.Int64
 	logger  *slog.Logger  // writes into the queue
 	direct  *slog.Logger  // writes to w
@@ -24,8 +25,11 @@ type lines struct {
 }
 
 const (
-	maxUnwritten = 4096        // lines that wait for their reader
-	closeWait    = time.Second // for the last ones, at the end
+	// How much waits for its reader. A line is some 400 bytes, but its path may have 64 KiB.
+	maxUnwritten      = 4096 // lines
+	maxUnwrittenBytes = 4 << 20
+
+	closeWait = time.Second // for the last lines, at the end
 )
 
 // newLines returns a log of JSON lines, or of lines for people if w is a terminal.
@@ -43,11 +47,15 @@ func newLines(w io.Writer, level slog.Level) *lines {
 
 // Write takes p, which is one line, and keeps a copy. It never waits, and reports no error: there is nowhere to tell.
 func (l *lines) Write(p []byte) (int, error) {
-	select {
-	case l.queue <- append([]byte(nil), p...):
-	default:
-		l.dropped.Add(1)
+	if l.bytes.Add(int64(len(p))) <= maxUnwrittenBytes {
+		select {
+		case l.queue <- append([]byte(nil), p...):
+			return len(p), nil
+		default:
+		}
 	}
+	l.bytes.Add(-int64(len(p)))
+	l.dropped.Add(1)
 	return len(p), nil
 }
 
@@ -57,7 +65,9 @@ func (l *lines) run() {
 		if line == nil {
 			return // Close
 		}
-		if _, err := l.w.Write(line); err != nil { // its reader is gone
+		_, err := l.w.Write(line)
+		l.bytes.Add(-int64(len(line)))
+		if err != nil { // its reader is gone
 			l.dropped.Add(1)
 		} else if n := l.dropped.Swap(0); n > 0 {
 			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // the queue may be full

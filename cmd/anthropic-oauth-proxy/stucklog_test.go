@@ -1,7 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
+	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -9,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
@@ -140,4 +144,30 @@ func TestLogReaderGoesAway(t *testing.T) {
 	}
 	p.signal(syscall.SIGTERM)
 	assert.Equal(t, p.exit(), 0)
+}
+
+// Contract section 8: what waits for its reader is bounded in bytes as well, for a path may have 64 KiB, and every line that is not
+// written is counted.
+func TestUnwrittenLinesAreBounded(t *testing.T) {
+	r, w := io.Pipe()
+	l := newLines(w, slog.LevelInfo)
+	line := append(bytes.Repeat([]byte("x"), 64<<10), '\n')
+	const sent = 1000
+	for range sent {
+		l.Write(line)
+	}
+	assert.Assert(t, l.bytes.Load() <= maxUnwrittenBytes, "%d bytes wait", l.bytes.Load())
+	lost := l.dropped.Load()
+	assert.Assert(t, lost >= sent-maxUnwrittenBytes/int64(len(line)) && lost < sent, "%d lines were dropped", lost)
+	text := make(chan string)
+	go func() {
+		all, _ := io.ReadAll(r)
+		text <- string(all)
+	}()
+	l.Close(time.Minute)
+	w.Close()
+	got := <-text
+	assert.Equal(t, strings.Count(got, "xxx\n"), int(sent-lost))
+	assert.Equal(t, strings.Count(got, fmt.Sprintf(`"lines":%d`, lost)), 1)
+	assert.Equal(t, l.bytes.Load(), int64(0))
 }

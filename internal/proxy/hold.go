@@ -38,10 +38,9 @@ func (p *proxy) hold(next http.Handler) http.Handler {
 			u.control.SetReadDeadline(past)
 			panic(http.ErrAbortHandler)
 		}
-		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
-
 		x.held = u.body
-		r.ContentLength = u.body.finish()
+		r.ContentLength = u.body.finish()      // from here on nobody interrupts its reads
+		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
 		r.TransferEncoding = nil
 		r.Body = http.NoBody
 		if r.ContentLength > 0 {

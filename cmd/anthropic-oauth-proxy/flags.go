@@ -63,23 +63,25 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --"))
 		return parsedFlags{help: true}, nil
 	}
-	if err == nil {
+	if err != nil {
+		err = explain(err.Error(), args, set)
+	} else {
 		err = p.validate(set)
 	}
 	if err != nil {
-		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", explain(err.Error(), args, set))
+		return parsedFlags{}, fmt.Errorf("%w; --help lists the flags", err)
 	}
 	return p, nil
 }
 
 // explain rewrites an error of the flag package, which writes every flag with one dash.
-func explain(text string, args []string, set *flag.FlagSet) string {
+func explain(text string, args []string, set *flag.FlagSet) error {
 	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
-		return fmt.Sprintf("--%s needs a value", name)
+		return fmt.Errorf("--%s needs a value", name)
 	}
 	name, ok := strings.CutPrefix(text, "flag provided but not defined: -")
 	if !ok {
-		return strings.Replace(text, " for -", " for --", 1)
+		return errors.New(strings.Replace(text, " for -", " for --", 1))
 	}
 	if slices.ContainsFunc(args, func(arg string) bool { return arg == "--"+name || strings.HasPrefix(arg, "--"+name+"=") }) {
 		text = strings.Replace(text, ": -", ": --", 1)
@@ -89,7 +91,7 @@ func explain(text string, args []string, set *flag.FlagSet) string {
 			text += ", did you mean --" + f.Name + "?"
 		}
 	})
-	return text
+	return errors.New(text)
 }
 
 // validate finds mistakes that the flag package accepts, and records the settings that were given.

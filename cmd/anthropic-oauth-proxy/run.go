@@ -38,7 +38,7 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	log := newLines(stderr, cfg.LogLevel)
+	log := newAsyncLog(stderr, cfg.LogLevel)
 	for _, warning := range cfg.Warnings {
 		log.logger.Warn(warning)
 	}
@@ -97,7 +97,7 @@ func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) i
 const maxScrapes = 4
 
 // serve wires the parts and serves until the first signal, then drains.
-func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
+func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 	logger := lines.logger
 	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
 	log.SetFlags(0)

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,9 +127,9 @@ func TestOldPublishDoesNotRollBack(t *testing.T) {
 func TestLatestMoves(t *testing.T) {
 	origin := newOrigin(t)
 	work := clone(t, origin)
+	copyWorkflow(t, work, "publish.yml")
 	moves := func() string {
 		tagged := filepath.Join(t.TempDir(), "tagged")
-		writeWorkflow(t, work)
 		printed, _, err := Step{File: "publish.yml", Job: "image", Name: "Move latest",
 			Nix: "echo \"$@\" >>" + tagged,
 			Env: []string{"IMAGE=image@sha256:1", "GITHUB_SHA=" + git(t, work, "rev-parse", "HEAD")}}.Run(work)
@@ -153,12 +154,39 @@ func TestLatestMoves(t *testing.T) {
 	}
 }
 
-func writeWorkflow(t *testing.T, work string) {
+// A release tags an image only if gh finds the attestation that publish.yml made on main for this commit.
+func TestReleaseVerifies(t *testing.T) {
+	work, bin := clone(t, newOrigin(t)), t.TempDir()
+	copyWorkflow(t, work, "release.yml")
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for _, attested := range []bool{true, false} {
+		record := filepath.Join(t.TempDir(), "record")
+		gh := fmt.Sprintf("#!/bin/sh\necho gh \"$@\" >>%s\nexec %t\n", record, attested)
+		assert.NilError(t, os.WriteFile(filepath.Join(bin, "gh"), []byte(gh), 0o700))
+		_, _, err := Step{File: "release.yml", Job: "release", Name: "Verify the image of this commit and tag it",
+			Nix: "echo \"$@\" >>" + record + "\necho sha256:1",
+			Env: []string{"GITHUB_REPOSITORY=SomeBody/proxy", "GITHUB_REF_NAME=v1"}}.Run(work)
+		assert.Equal(t, err == nil, attested, err)
+		ran, err := os.ReadFile(record)
+		assert.NilError(t, err)
+		commit := git(t, work, "rev-parse", "HEAD")
+		want := "crane digest ghcr.io/somebody/proxy:" + commit + "\n" +
+			"gh attestation verify oci://ghcr.io/somebody/proxy@sha256:1 --repo SomeBody/proxy " +
+			"--signer-workflow SomeBody/proxy/.github/workflows/publish.yml --source-ref refs/heads/main --source-digest " + commit + "\n"
+		if attested {
+			want += "crane tag ghcr.io/somebody/proxy@sha256:1 v1\n"
+		}
+		assert.Equal(t, string(ran), want)
+	}
+}
+
+func copyWorkflow(t *testing.T, work, name string) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(repository, ".github", "workflows", "publish.yml"))
+	folder := filepath.Join(".github", "workflows")
+	content, err := os.ReadFile(filepath.Join(repository, folder, name))
 	assert.NilError(t, err)
-	assert.NilError(t, os.MkdirAll(filepath.Join(work, ".github", "workflows"), 0o700))
-	assert.NilError(t, os.WriteFile(filepath.Join(work, ".github", "workflows", "publish.yml"), content, 0o600))
+	assert.NilError(t, os.MkdirAll(filepath.Join(work, folder), 0o700))
+	assert.NilError(t, os.WriteFile(filepath.Join(work, folder, name), content, 0o600))
 }
 
 func TestPushDeployRefuses(t *testing.T) {

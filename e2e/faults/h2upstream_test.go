@@ -229,15 +229,6 @@ func (s *h2stream) whole() bool {
 	return s.reaches("a request is complete", func() bool { return s.complete || s.cancelled || s.over }) && s.look(func() bool { return s.complete })
 }
 
-func (s *h2stream) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.complete {
-		return s.method + " " + s.path + " (not whole)"
-	}
-	return s.method + " " + s.path + " " + s.body.String()
-}
-
 // gone waits until the proxy resets the stream.
 func (s *h2stream) gone() bool {
 	return s.reaches("the proxy resets a stream", func() bool { return s.cancelled || s.over })

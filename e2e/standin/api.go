@@ -49,11 +49,7 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, refusal)
 		return
 	}
-	sc, refusal := s.scene(r)
-	if refusal != nil {
-		writeError(w, r, refusal)
-		return
-	}
+	sc := s.scene()
 	if sc.After == 0 {
 		switch {
 		case sc.Error != nil:

@@ -25,8 +25,9 @@ e2e:
     go test -C e2e -count=1 -timeout 20m ./...
 
 # Measure what the proxy costs beside nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
-bench *flags:
-    go run -C e2e ./bench {{ flags }}
+bench rounds="6" which=".":
+    for _ in $(seq {{ rounds }}); do go test -C e2e -run '^$' -bench '{{ which }}' -benchtime 1x -timeout 20m ./bench; done | tee bench.txt
+    go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da -table .name -col '/proxy@(nginx ours ReverseProxy haproxy caddy direct)' bench.txt
 
 # Run a mixed load with faults for some minutes under the Deployment's memory limit, and report (Linux, root).
 soak minutes="20" *flags:

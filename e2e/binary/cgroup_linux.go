@@ -55,6 +55,12 @@ func (g *Cgroup) configure() error {
 	if err := set(memory, g.limit); err != nil {
 		return err
 	}
+	if !g.v2 {
+		// Version 1 counts socket buffers apart from the rest, and only where they have a limit.
+		if err := set("memory.kmem.tcp.limit_in_bytes", g.limit); err != nil {
+			return err
+		}
+	}
 	err := set(swap, swapValue)
 	if swaps, readErr := os.ReadFile("/proc/swaps"); err != nil && (readErr != nil || strings.Count(string(swaps), "\n") > 1) {
 		return fmt.Errorf("the machine swaps, and that cannot be kept from the proxy: %w", err)
@@ -79,6 +85,24 @@ func (g *Cgroup) Peak() int64 {
 	}
 	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 	return n
+}
+
+// Sockets is what the kernel holds in socket buffers right now. Version 2 counts that in Peak, version 1 does not.
+func (g *Cgroup) Sockets() (int64, error) {
+	name, prefix := "memory.kmem.tcp.usage_in_bytes", ""
+	if g.v2 {
+		name, prefix = "memory.stat", "sock "
+	}
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if number, found := strings.CutPrefix(strings.TrimSpace(line), prefix); found {
+			return strconv.ParseInt(number, 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%s has no line %q", name, prefix)
 }
 
 // Kills is how many processes the kernel has killed for want of memory. An error counts as -1, which is not none.

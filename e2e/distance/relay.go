@@ -1,5 +1,4 @@
-// Package distance puts a server far away: behind a Relay, which needs no privileges and can also change its target, or on a Host
-// of its own at the other end of a cable, which needs root and Linux.
+// Package distance puts a server far away: behind a Relay, which can also change its target.
 package distance
 
 import (

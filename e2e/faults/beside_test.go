@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +14,6 @@ type peer interface {
 	arrives(path string, n int)
 	requests(path string) int
 	parted(n int)
-	received() []string
 	upstream() upstream
 }
 
@@ -115,9 +113,6 @@ func (w watched) undisturbed() {
 	text := w.beside.body.String()
 	assert.Assert(w.t, len(text) > 2*len(event) && strings.ReplaceAll(text, event, "") == "", "%q", text)
 }
-
-// asked returns what a test's own requests were when they reached the peer. Over several connections they have no order.
-func (w watched) asked() []string { return slices.Sorted(slices.Values(w.up.received())) }
 
 // protocols are the upstreams before which tests of clients run.
 var protocols = []struct {

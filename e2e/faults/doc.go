@@ -7,15 +7,14 @@
 //	outage, tls, dns            upstreams that cannot be reached
 //	distance                    one that is far away
 //	client_leave                clients that leave: every moment of a request × the three ways in which TCP ends
-//	client_slow, uploads        clients that stall or dribble, in the head or the body, and clients that do not read
-//	client_bytes                clients that send what has two readings, or none: framing, chunks, lines, targets
-//	client_many, delivered      ten thousand clients, more than descriptors, and those that leave as soon as they have all
+//	client_slow                 clients that do not read
+//	descriptors, delivered      more clients than descriptors, and one that leaves as soon as it has all
 //
 // Most upstreams are scripted (stage, h1upstream, h2upstream): a stand-in that is a server of net/http's cannot misbehave like that.
 // Whatever a test is about, it ends the same way (world). What every client saw, its line in the log, and all counters of /metrics
 // must agree to the last unit; a stream beside the fault must not have noticed (beside); and when all sockets are closed the process
 // must be back where it began: as many goroutines and descriptors, no body held, no slot taken, nobody in the queue.
 //
-// Frames that only net/http decides about are not here, nor hostile bytes at random, which are in FuzzWire of the command. A host that
-// vanishes without a word is in package deadpeer. Under -race, the binary is watched by the race detector as well.
+// What only net/http decides about is not here, nor hostile bytes, which are in FuzzWire of the command. Under -race, the binary is
+// watched by the race detector as well.
 package faults

@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -78,76 +77,6 @@ func TestH1Answers(t *testing.T) {
 			}
 			assert.Equal(t, up.requests("/faulty"), 1)
 			w.bounded(100)
-			w.undisturbed()
-		})
-	}
-}
-
-// An answer to a request that the upstream does not want to read on: it arrives, and the upload ends.
-func TestH1EarlyAnswer(t *testing.T) {
-	t.Parallel()
-	const reason = `{"type":"error","error":{"type":"request_too_large"}}`
-	for name, then := range map[string]func(r *h1request){
-		"FIN": (*h1request).fin, "RST": (*h1request).reset, "nothing": func(r *h1request) { r.pause(nil) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			up := newH1Upstream(t)
-			w := watch(t, up)
-			received := make(chan struct{})
-			up.on("/upload", func(r *h1request) {
-				r.say(fmt.Sprintf("HTTP/1.1 413 Too Large\r\nContent-Length: %d\r\n\r\n%s", len(reason), reason))
-				r.pause(received)
-				then(r)
-				r.over = true
-			})
-			c := w.post("/upload", upload(10<<20))
-			w.ended(c, answered)
-			assert.Equal(t, c.res.StatusCode, 413)
-			assert.Equal(t, c.body.String(), reason)
-			close(received)
-			w.reaches("proxy_held_body_bytes", 0)
-			w.undisturbed()
-		})
-	}
-}
-
-// Timeouts are repeated as often as the configuration says, with the same request, and no other fault is.
-func TestH1Retries(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name string
-		do   func(r *h1request, n int)
-		want end
-		sent int
-	}{
-		{"silence, for ever", func(r *h1request, _ int) { r.gone() }, timedOut, 3},
-		{"silence, once", func(r *h1request, n int) {
-			if n == 1 {
-				r.gone()
-				return
-			}
-			r.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-		}, answered, 2},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			up := newH1Upstream(t)
-			w := watch(t, up, "timeout_secs = 1", "retries = 2")
-			up.on("/faulty", func(r *h1request) {
-				r.whole()
-				tt.do(r, up.requests("/faulty"))
-			})
-			c := w.post("/faulty", upload(100<<10))
-			_, logged := w.ended(c, tt.want)
-			assert.Equal(t, logged["attempts"], float64(tt.sent))
-			assert.Equal(t, up.requests("/faulty"), tt.sent)
-			for _, r := range up.all("/faulty") {
-				assert.Assert(t, r.body == upload(100<<10), "an attempt has another body")
-			}
-			for _, retry := range w.retries(logged) {
-				assert.Equal(t, retry["msg"], "retry: the upstream may have run the request already")
-			}
 			w.undisturbed()
 		})
 	}

@@ -129,13 +129,6 @@ func (r *h1request) whole() bool {
 	return true
 }
 
-func (r *h1request) text() string {
-	if !isClosed(r.received) {
-		return r.method + " " + r.path + " (not whole)"
-	}
-	return r.method + " " + r.path + " " + r.body
-}
-
 func (r *h1request) unread() {}
 
 func (r *h1request) aside() {} // no other request comes on this connection as long as this one is served

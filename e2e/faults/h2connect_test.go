@@ -2,7 +2,6 @@ package faults
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -118,25 +117,5 @@ func TestH2Deaf(t *testing.T) {
 	_, logged := w.ended(streaming, broken)
 	w.tells(logged, "the connection died")
 	close(over)
-	w.undisturbed()
-}
-
-// Many requests, and connections that take one at a time: all are served, each once.
-func TestH2OneStream(t *testing.T) {
-	t.Parallel()
-	up := newH2Upstream(t)
-	up.hello = func(c *h2conn) bool {
-		c.settle(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 1})
-		return true
-	}
-	w := watch(t, up)
-	var clients []*conn
-	for i := range 100 {
-		clients = append(clients, w.post(fmt.Sprint("/request-", i), "{}"))
-	}
-	for _, c := range clients {
-		w.ended(c, answered)
-		assert.Equal(t, up.requests(c.path), 1, c.path)
-	}
 	w.undisturbed()
 }

@@ -183,19 +183,6 @@ func (c *h2conn) look(state func() bool) bool {
 // bytes writes what need not be frames.
 func (c *h2conn) bytes(text string) { c.write(func(*http2.Framer) { io.WriteString(c.tls, text) }) }
 
-// many writes frames n times, without a system call for each. It ends early if the connection does.
-func (c *h2conn) many(n int, frames func(*http2.Framer)) {
-	var once bytes.Buffer
-	fr := http2.NewFramer(&once, nil)
-	fr.AllowIllegalWrites = true
-	frames(fr)
-	perWrite := max(1, (64<<10)/once.Len())
-	block := string(bytes.Repeat(once.Bytes(), perWrite))
-	for ; n > 0 && c.look(func() bool { return !c.over }); n -= perWrite {
-		c.bytes(block[:min(n, perWrite)*once.Len()])
-	}
-}
-
 // fin closes the connection as TLS wants it closed.
 func (c *h2conn) fin() { c.tls.Close() }
 
@@ -227,15 +214,6 @@ func (s *h2stream) target() string { return s.path }
 
 func (s *h2stream) whole() bool {
 	return s.reaches("a request is complete", func() bool { return s.complete || s.cancelled || s.over }) && s.look(func() bool { return s.complete })
-}
-
-func (s *h2stream) text() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.complete {
-		return s.method + " " + s.path + " (not whole)"
-	}
-	return s.method + " " + s.path + " " + s.body.String()
 }
 
 // gone waits until the proxy resets the stream.

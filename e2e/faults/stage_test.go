@@ -33,8 +33,6 @@ type asked interface {
 	target() string
 	// whole waits until the request has been read, and returns false if it does not come to its end.
 	whole() bool
-	// text is method, target and body.
-	text() string
 }
 
 func newStage[R asked](t *testing.T, listener net.Listener, scheme string) *stage[R] {
@@ -173,16 +171,6 @@ func (s *stage[R]) arrives(path string, n int) {
 func (s *stage[R]) parted(n int) {
 	s.t.Helper()
 	assert.Assert(s.t, s.reaches("a connection is over", func() bool { return s.opened-len(s.conns) >= n }))
-}
-
-// received are the texts of all requests but those of the stream beside.
-func (s *stage[R]) received() (texts []string) {
-	for _, r := range s.all("") {
-		if r.target() != besidePath && r.target() != afterPath {
-			texts = append(texts, r.text())
-		}
-	}
-	return texts
 }
 
 // pause waits for a word of the test. Meanwhile it does something again and again.

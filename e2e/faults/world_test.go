@@ -59,8 +59,6 @@ const (
 	answered   end = "answered"                     // the upstream's answer, to its proper end
 	failed     end = "502"                          // no answer: connection
 	timedOut   end = "504"                          // no answer: timeout
-	refused    end = "400"                          // not forwarded
-	stalled    end = "408"                          // its body did not come
 	broken     end = "aborted: upstream_reset"      // the answer broke off, and the client can tell
 	silent     end = "aborted: idle_timeout"        // the upstream fell silent within the answer
 	left       end = "client left"                  // before any header was sent

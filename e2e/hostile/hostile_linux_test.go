@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
@@ -97,11 +98,9 @@ func small(buffer int) func(_, _ string, conn syscall.RawConn) error {
 // together does something n times at once; all of it must succeed.
 func together(t *testing.T, what string, n int, do func(i int) error) {
 	t.Helper()
-	errs := make(chan error, n)
+	var group errgroup.Group
 	for i := range n {
-		go func() { errs <- do(i) }()
+		group.Go(func() error { return do(i) })
 	}
-	for range n {
-		assert.NilError(t, <-errs, what)
-	}
+	assert.NilError(t, group.Wait(), what)
 }

@@ -3,7 +3,6 @@ package kind
 
 import (
 	"os"
-	"strings"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -13,15 +12,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/pod"
 )
 
 func TestOverlayChangesOnlyTheUpstream(t *testing.T) {
-	deployed := objects(t, rendered(t, "../../k8s"))
-	checked := objects(t, rendered(t, "overlay"))
+	deployed, err := pod.Render("../../k8s")
+	assert.NilError(t, err)
+	checked, err := pod.Render("overlay")
+	assert.NilError(t, err)
 	assert.Equal(t, len(checked), len(deployed)+1, "the overlay should add its egress policy and nothing else")
 
 	const deployment = "Deployment oauth-proxy"
@@ -35,10 +34,12 @@ func TestOverlayChangesOnlyTheUpstream(t *testing.T) {
 
 // The names and labels of the other pods are written down once more in probe.yaml, and have to be those of k8s/.
 func TestProbeFitsTheDeployment(t *testing.T) {
-	deployed := objects(t, rendered(t, "../../k8s"))
+	deployed, err := pod.Render("../../k8s")
+	assert.NilError(t, err)
 	probeYAML, err := os.ReadFile("probe.yaml")
 	assert.NilError(t, err)
-	probe := objects(t, string(probeYAML))
+	probe, err := pod.Decode(string(probeYAML))
+	assert.NilError(t, err)
 
 	policy := deployed["NetworkPolicy oauth-proxy"].(*networkingv1.NetworkPolicy)
 	admitted := policy.Spec.Ingress[0].From[0]
@@ -56,32 +57,4 @@ func TestProbeFitsTheDeployment(t *testing.T) {
 		meta := object.(metav1.Object)
 		assert.Assert(t, meta.GetLabels()["step"] != "", "probe.yaml: %s has no label `step`, so check.sh never applies it", name)
 	}
-}
-
-func rendered(t *testing.T, folder string) string {
-	t.Helper()
-	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
-	assert.NilError(t, err)
-	text, err := resources.AsYaml()
-	assert.NilError(t, err)
-	return string(text)
-}
-
-// objects decodes strictly: a misspelt field is an error.
-func objects(t *testing.T, text string) map[string]runtime.Object {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{
-		appsv1.AddToScheme, batchv1.AddToScheme, corev1.AddToScheme, networkingv1.AddToScheme,
-	} {
-		assert.NilError(t, add(scheme))
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	found := map[string]runtime.Object{}
-	for document := range strings.SplitSeq(text, "\n---\n") {
-		object, kind, err := decoder.Decode([]byte(document), nil, nil)
-		assert.NilError(t, err, "%s", document)
-		found[kind.Kind+" "+object.(metav1.Object).GetName()] = object
-	}
-	return found
 }

@@ -97,7 +97,7 @@ func TestCleanupWaitsForSilence(t *testing.T) {
 		case n == 4:
 			panic(http.ErrAbortHandler)
 		case n <= 8:
-			served(rw, r, 40+n%2)
+			counted(rw, r, 40+n%2)
 		default:
 			oldProxy(rw, r)
 		}
@@ -107,6 +107,71 @@ func TestCleanupWaitsForSilence(t *testing.T) {
 	res.says(t, 0, "ok    the old pod served nothing for 3s")
 	assert.Equal(t, strings.Count(res.out, "from the beginning"), 7, res.out)
 	assert.Equal(t, strings.Count(res.out, "(<nil>)"), 6, res.out)
+}
+
+// One client keeps its connection busy, so it never looks the name up again: only the end of the old process moves it.
+func TestCleanupOfABusyClient(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).swapped()
+	var served int64
+	busy := true
+	w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) {
+		w.cluster.mu.Lock()
+		defer w.cluster.mu.Unlock()
+		if busy {
+			served++
+		}
+		counted(rw, r, served)
+	})
+	w.cluster.onExec = func(c *cluster) {
+		busy, served = false, 0
+		c.restarts(1)
+		c.onExec = backOff
+	}
+	w.run("cleanup", "--watch=1s").says(t, 0,
+		"a client keeps the old pod busy: after 1s it still serves", "told the old proxy process to end (container proxy)",
+		"ok    the old pod served nothing for 1s", "deleted the tailnet device "+bare+"-old")
+	assert.DeepEqual(t, w.cluster.changed(), append([]string{endProxy, endProxy}, oldObjects...))
+	w.wrote(deleteOld)
+}
+
+// backOff is what the kubelet does when a process ends soon after it has started: it waits 10 s, here five looks, before it
+// starts the container again.
+func backOff(c *cluster) {
+	c.notReady()
+	looks := 0
+	c.onGet = func(c *cluster) {
+		if looks++; looks == 5 {
+			c.restarts(2)
+		}
+	}
+}
+
+// Somebody who uses the old address itself comes back to it: a person has to find out who.
+func TestCleanupOfAClientThatComesBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).swapped()
+	var reads atomic.Int64
+	w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) { counted(rw, r, reads.Add(1)) })
+	w.run("cleanup", "--watch=1s").says(t, 1, "nothing was deleted: the old pod still serves, 1s after its proxy process ended",
+		"a client uses the address "+oldIP)
+	assert.DeepEqual(t, w.cluster.changed(), []string{endProxy})
+	w.wrote([]string(nil)...)
+}
+
+// Without a new path there is nowhere to send the busy client.
+func TestCleanupKeepsABusyClientWithoutANewPath(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t).swapped()
+	var reads atomic.Int64
+	w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) {
+		if reads.Add(1) == 2 {
+			w.newServer.dies()
+		}
+		counted(rw, r, reads.Load())
+	})
+	w.run("cleanup", "--watch=1s").says(t, 1, "nothing was deleted: the new path is not well")
+	w.untouched()
 }
 
 func TestCleanupOfADeadPod(t *testing.T) {

@@ -47,6 +47,7 @@ type cluster struct {
 	cilium  string            // kube-proxy-replacement,bpf-lb-sock-hostns-only
 	fails   map[string]answer // by a part of the command line
 	onExec  func(*cluster)
+	onGet   func(*cluster) // before the objects are shown
 	calls   []call
 	writes  []string
 }
@@ -141,6 +142,9 @@ func (c *cluster) kubectl(args []string) answer {
 	words := strings.Fields(strings.ReplaceAll(line, "--context=talos ", ""))
 	switch {
 	case strings.HasSuffix(line, "get namespace,deployment,pod,service,configmap,secret,serviceaccount"+ours+" --output=json"):
+		if c.onGet != nil {
+			c.onGet(c)
+		}
 		b, _ := json.Marshal(obj{"items": c.objects})
 		return answer{Out: string(b)}
 	case strings.Contains(line, "get secret --all-namespaces --selector=tailscale.com/managed=true,tailscale.com/parent-resource-type=svc,tailscale.com/parent-resource=oauth-proxy,tailscale.com/parent-resource-ns="+bare+" --output=jsonpath={range .items[*]}{.data.device_id}"):

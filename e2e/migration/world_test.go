@@ -122,9 +122,9 @@ func (w *world) listen() {
 	w.t.Fatal("no port is free on both addresses")
 }
 
-func oldProxy(rw http.ResponseWriter, r *http.Request) { served(rw, r, 40) }
+func oldProxy(rw http.ResponseWriter, r *http.Request) { counted(rw, r, 40) }
 
-func served(rw http.ResponseWriter, r *http.Request, n int64) {
+func counted(rw http.ResponseWriter, r *http.Request, n int64) {
 	switch r.URL.Path {
 	case "/health":
 		fmt.Fprintf(rw, `{"status":"healthy","tailnet":{"connected":true,"hostname":%q,"ip":%q},"uptime_seconds":7}`, bare, oldIP)

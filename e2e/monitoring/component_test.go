@@ -8,16 +8,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/basher83/anthropic-oauth-proxy/e2e/pod"
 	monitoringv1 "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	"gotest.tools/v3/assert"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"sigs.k8s.io/kustomize/api/krusty"
-	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 // repository is the tree under test: these tests run in e2e/monitoring.
@@ -35,37 +32,20 @@ type component struct {
 }
 
 // load renders a copy of k8s/ with the components switched on, as monitoring/kustomization.yaml says how.
-func load(t *testing.T, k8s string, components ...string) (component, error) {
+func load(t *testing.T, components ...string) (c component) {
 	t.Helper()
-	var c component
 	dir := filepath.Join(t.TempDir(), "k8s")
-	assert.NilError(t, os.CopyFS(dir, os.DirFS(k8s)))
+	assert.NilError(t, os.CopyFS(dir, os.DirFS(filepath.Join(repository, "k8s"))))
 	file, err := os.OpenFile(filepath.Join(dir, "kustomization.yaml"), os.O_APPEND|os.O_WRONLY, 0)
 	assert.NilError(t, err)
 	_, err = fmt.Fprintf(file, "\ncomponents: [%s]\n", strings.Join(components, ", "))
 	assert.NilError(t, errors.Join(err, file.Close()))
-	objects, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
-	if err != nil {
-		return c, err
-	}
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme, monitoringv1.AddToScheme} {
-		assert.NilError(t, add(scheme))
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
-	for _, object := range objects.Resources() {
-		document, err := object.AsYAML()
-		if err != nil {
-			return c, fmt.Errorf("the %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
-		decoded, _, err := decoder.Decode(document, nil, nil)
-		if err != nil {
-			return c, fmt.Errorf("the %s %s: %w", object.GetKind(), object.GetName(), err)
-		}
-		if object.GetKind() != "Namespace" && object.GetNamespace() != namespace {
-			return c, fmt.Errorf("the %s %s is in the namespace %q, not %s", object.GetKind(), object.GetName(), object.GetNamespace(), namespace)
-		}
-		switch o := decoded.(type) {
+	objects, err := pod.Render(dir)
+	assert.NilError(t, err)
+	for name, object := range objects {
+		space := object.(metav1.Object).GetNamespace()
+		assert.Assert(t, space == namespace || name == "Namespace "+namespace, "the %s is in the namespace %q, not %s", name, space, namespace)
+		switch o := object.(type) {
 		case *monitoringv1.PodMonitor:
 			c.monitor = o
 		case *monitoringv1.PrometheusRule:
@@ -76,56 +56,40 @@ func load(t *testing.T, k8s string, components ...string) (component, error) {
 			}
 		case *corev1.ConfigMap: // Grafana's sidecar looks for this label and value, and a name that ends in .json
 			if o.Labels["grafana_dashboard"] == "1" {
-				if c.dashboard, err = decodeDashboard(o.Data["oauth-proxy.json"]); err != nil {
-					return c, err
-				}
+				c.dashboard = decodeDashboard(t, o.Data["oauth-proxy.json"])
 			}
 		case *appsv1.Deployment:
 			c.deployment = o
 		}
 	}
-	if c.monitor == nil || c.rule == nil || c.policy == nil || c.dashboard.UID == "" || c.deployment == nil {
-		return c, errors.New("the component must bring a PodMonitor, a PrometheusRule, a NetworkPolicy oauth-proxy-metrics and a ConfigMap labelled grafana_dashboard")
-	}
-	return c, nil
+	assert.Assert(t, c.monitor != nil && c.rule != nil && c.policy != nil && c.dashboard.UID != "" && c.deployment != nil,
+		"the component must bring a PodMonitor, a PrometheusRule, a NetworkPolicy oauth-proxy-metrics and a ConfigMap labelled grafana_dashboard")
+	return c
 }
 
 func loaded(t *testing.T) component {
 	t.Helper()
-	c, err := load(t, filepath.Join(repository, "k8s"), "monitoring")
-	assert.NilError(t, err)
-	return c
+	return load(t, "monitoring")
 }
 
 // The monitor must find the pods, at a port that they have, and give them the job that rules and dashboard ask for.
 func TestPodMonitorFindsThePods(t *testing.T) {
-	assert.NilError(t, checkMonitor(loaded(t)))
-}
-
-func checkMonitor(c component) error {
+	c := loaded(t)
 	pod := c.deployment.Spec.Template
 	selector, err := metav1.LabelSelectorAsMap(&c.monitor.Spec.Selector)
-	if err != nil {
-		return err
-	}
+	assert.NilError(t, err)
 	for name, value := range selector {
-		if pod.Labels[name] != value {
-			return fmt.Errorf("podmonitor.yaml selects %s=%s, and the pods have %q there", name, value, pod.Labels[name])
-		}
+		assert.Equal(t, pod.Labels[name], value, "podmonitor.yaml selects pods by %s", name)
 	}
-	if got := pod.Labels[c.monitor.Spec.JobLabel]; got != job {
-		return fmt.Errorf("podmonitor.yaml takes the job from the label %q, which is %q: rules and dashboard ask for job=%q", c.monitor.Spec.JobLabel, got, job)
-	}
+	assert.Equal(t, pod.Labels[c.monitor.Spec.JobLabel], job, "rules and dashboard ask for this job; podmonitor.yaml takes it from the label %q", c.monitor.Spec.JobLabel)
 	port := pod.Spec.Containers[0].Ports[0]
 	endpoints := c.monitor.Spec.PodMetricsEndpoints
-	if len(endpoints) != 1 || endpoints[0].Port == nil || *endpoints[0].Port != port.Name || endpoints[0].Path != "/metrics" {
-		return fmt.Errorf("podmonitor.yaml must scrape the container's port %q at /metrics", port.Name)
-	}
+	assert.Assert(t, len(endpoints) == 1 && endpoints[0].Port != nil && *endpoints[0].Port == port.Name && endpoints[0].Path == "/metrics",
+		"podmonitor.yaml must scrape the container's port %q at /metrics", port.Name)
 	// For scrapers that find pods by the annotations of old.
-	if got := pod.Annotations; got["prometheus.io/scrape"] != "true" || got["prometheus.io/port"] != fmt.Sprint(port.ContainerPort) || got["prometheus.io/path"] != "/metrics" {
-		return fmt.Errorf("deployment.yaml: the scrape annotations must name port %d and /metrics, not %v", port.ContainerPort, got)
+	for name, want := range map[string]string{"scrape": "true", "port": fmt.Sprint(port.ContainerPort), "path": "/metrics"} {
+		assert.Equal(t, pod.Annotations["prometheus.io/"+name], want)
 	}
-	return nil
 }
 
 // The policy opens the one port to one kind of pod in one namespace, and nothing else.
@@ -144,8 +108,7 @@ func TestNetworkPolicyLetsOnlyPrometheusIn(t *testing.T) {
 
 // The example for kube-prometheus-stack adds the label that its Prometheus selects by, and opens the policy to its namespace.
 func TestKubePrometheusStackFindsThem(t *testing.T) {
-	c, err := load(t, filepath.Join(repository, "k8s"), "monitoring", "monitoring/kube-prometheus-stack")
-	assert.NilError(t, err)
+	c := load(t, "monitoring", "monitoring/kube-prometheus-stack")
 	assert.Equal(t, c.monitor.Labels["release"], "kube-prometheus-stack")
 	assert.Equal(t, c.rule.Labels["release"], "kube-prometheus-stack")
 	assert.DeepEqual(t, c.policy.Spec, loaded(t).policy.Spec) // `monitoring` is the namespace in both

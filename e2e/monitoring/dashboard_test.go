@@ -1,9 +1,7 @@
 package monitoring
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -56,53 +54,35 @@ type panel struct {
 	} `json:"targets"`
 }
 
-func decodeDashboard(text string) (d dashboard, err error) {
-	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
+func decodeDashboard(t *testing.T, text string) (d dashboard) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(text))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&d); err != nil {
-		return d, fmt.Errorf("dashboard.json: %w; correct the field, or add it to the model here if Grafana knows it", err)
-	}
-	return d, nil
+	assert.NilError(t, decoder.Decode(&d), "dashboard.json: correct the field, or add it to the model here if Grafana knows it")
+	return d
 }
 
 // Panels do not overlap, have ids of their own, and ask the Prometheus that the user has chosen.
 func TestDashboardIsWellFormed(t *testing.T) {
-	assert.NilError(t, checkLayout(loaded(t).dashboard))
-}
-
-func checkLayout(d dashboard) (problems error) {
 	ids, taken := map[int]string{}, map[[2]int]string{}
-	for _, p := range d.Panels {
-		wrong := func(format string, args ...any) {
-			problems = errors.Join(problems, fmt.Errorf("the panel %q "+format, append([]any{p.Title}, args...)...))
-		}
-		if other, ok := ids[p.ID]; ok || p.ID == 0 {
-			wrong("has the id %d, and so has %q", p.ID, other)
-		}
+	for _, p := range loaded(t).dashboard.Panels {
+		assert.Check(t, p.ID != 0 && ids[p.ID] == "", "the panel %q has the id %d, and so has %q", p.Title, p.ID, ids[p.ID])
 		ids[p.ID] = p.Title
 		g := p.GridPos
-		if g.X < 0 || g.W < 1 || g.H < 1 || g.X+g.W > 24 {
-			wrong("lies outside the grid of 24 columns")
-		}
+		assert.Check(t, g.X >= 0 && g.W > 0 && g.H > 0 && g.X+g.W <= 24, "the panel %q lies outside the grid of 24 columns", p.Title)
 		for x := g.X; x < g.X+g.W; x++ {
 			for y := g.Y; y < g.Y+g.H; y++ {
-				if other, ok := taken[[2]int{x, y}]; ok {
-					wrong("overlaps %q at column %d, line %d", other, x, y)
-				}
+				other, ok := taken[[2]int{x, y}]
+				assert.Check(t, !ok, "the panel %q overlaps %q at column %d, line %d", p.Title, other, x, y)
 				taken[[2]int{x, y}] = p.Title
 			}
 		}
 		if p.Type == "row" {
 			continue
 		}
-		if p.Datasource.UID != "${datasource}" {
-			wrong("must use the variable ${datasource}: a fixed uid exists in one Grafana only")
-		}
-		if p.FieldConfig.Defaults["unit"] == nil || len(p.Targets) == 0 {
-			wrong("needs a unit and a query")
-		}
+		assert.Check(t, p.Datasource.UID == "${datasource}", "the panel %q must use the variable ${datasource}: a fixed uid exists in one Grafana only", p.Title)
+		assert.Check(t, p.FieldConfig.Defaults["unit"] != nil && len(p.Targets) > 0, "the panel %q needs a unit and a query", p.Title)
 	}
-	return problems
 }
 
 // What Grafana would put in place of its variables.

@@ -1,7 +1,6 @@
 package monitoring
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,23 +25,14 @@ func (c component) alerts() (alerts []monitoringv1.Rule) {
 
 // Whoever is woken needs to know how bad it is, what it is, and what to do.
 func TestAlertsAreComplete(t *testing.T) {
-	assert.NilError(t, checkAlerts(loaded(t)))
-}
-
-func checkAlerts(c component) (problems error) {
-	for _, r := range c.alerts() {
-		if !slices.Contains([]string{"critical", "warning", "info"}, r.Labels["severity"]) {
-			problems = errors.Join(problems, fmt.Errorf("%s: severity must be critical, warning or info, not %q", r.Alert, r.Labels["severity"]))
-		}
-		if r.For == nil || *r.For == "" || *r.For == "0s" {
-			problems = errors.Join(problems, fmt.Errorf("%s: without `for` a single scrape fires it", r.Alert))
-		}
+	for _, r := range loaded(t).alerts() {
+		severity := r.Labels["severity"]
+		assert.Check(t, slices.Contains([]string{"critical", "warning", "info"}, severity), "%s: severity must be critical, warning or info, not %q", r.Alert, severity)
+		assert.Check(t, r.For != nil && *r.For != "" && *r.For != "0s", "%s: without `for` a single scrape fires it", r.Alert)
 		// GitHub makes the anchor of a heading from its text, in lower case.
-		if want := runbookURL + "#" + strings.ToLower(r.Alert); r.Annotations["summary"] == "" || r.Annotations["runbook_url"] != want {
-			problems = errors.Join(problems, fmt.Errorf("%s: needs a summary and the runbook_url %s", r.Alert, want))
-		}
+		want := runbookURL + "#" + strings.ToLower(r.Alert)
+		assert.Check(t, r.Annotations["summary"] != "" && r.Annotations["runbook_url"] == want, "%s: needs a summary and the runbook_url %s", r.Alert, want)
 	}
-	return problems
 }
 
 // promtoolRuns writes the rules, which are a PrometheusRule's spec to promtool, to rules.yaml and the cases to alerts.yaml, and

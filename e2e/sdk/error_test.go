@@ -2,8 +2,6 @@ package sdk_test
 
 import (
 	"encoding/json"
-	"net"
-	"strings"
 	"testing"
 
 	"github.com/anthropics/anthropic-sdk-go/v2"
@@ -86,80 +84,6 @@ func TestTimeoutIsNotRetriedByTheSDK(t *testing.T) {
 			assert.Assert(t, gone, "the proxy left an attempt running that it had given up")
 		}
 		assert.Equal(t, w.proxy.Finished(t, refused.RequestID)["attempts"], 2.0)
-	})
-}
-
-// 2.3: a retry that succeeds is an answer like any other.
-func TestRetryAfterTimeoutSucceeds(t *testing.T) {
-	overBoth(t, binary.Config{Proxy: "timeout_secs = 1"}, func(t *testing.T, w world) {
-		w.api.Play(standin.Scene{Hang: true})
-		client := w.client(t, option.WithMaxRetries(0))
-		message, err := client.Messages.New(patient(t), ask(prompt))
-		assert.NilError(t, err)
-		assert.Equal(t, message.Content[0].Text, "Hello from the stand-in.")
-		assert.Equal(t, len(w.api.Requests()), 2, "requests that reached the API")
-	})
-}
-
-// 2.6: a connection that dies before the headers is one attempt and a 502.
-func TestConnectionCut(t *testing.T) {
-	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
-		w.api.Play(standin.Scene{}, standin.Scene{Cut: true})
-		client := w.client(t, option.WithMaxRetries(0))
-		// The first request leaves an idle connection behind: a request that is cut on such a
-		// one may have run, and must not be sent again either.
-		_, err := client.Messages.New(patient(t), ask(prompt))
-		assert.NilError(t, err)
-		_, err = client.Messages.New(patient(t), ask(prompt))
-		refused := apiError(t, err)
-		assert.Equal(t, refused.StatusCode, 502)
-		ours(t, w, refused, "upstream")
-		assert.Equal(t, len(w.api.Requests()), 2, "requests that reached the API")
-		assert.Equal(t, w.proxy.Finished(t, refused.RequestID)["attempts"], 1.0)
-	})
-}
-
-// 2.6: nobody listens there.
-func TestConnectionRefused(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	addr := ln.Addr().String()
-	assert.NilError(t, ln.Close())
-
-	w := world{proxy: binary.Start(t, binary.Config{Upstream: "https://" + addr, Secrets: []string{token, prompt}})}
-	client := w.client(t, option.WithMaxRetries(0))
-	_, err = client.Messages.New(patient(t), ask(prompt))
-	refused := apiError(t, err)
-	assert.Equal(t, refused.StatusCode, 502)
-	ours(t, w, refused, "upstream")
-}
-
-// 2.6: an API whose certificate nobody vouches for does not get the token.
-func TestUnknownCA(t *testing.T) {
-	api, err := standin.Start(standin.Options{})
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.Check(t, api.Close()) })
-	w := world{api: api, proxy: binary.Start(t, binary.Config{Upstream: api.URL, Secrets: []string{token, prompt}})}
-	client := w.client(t, option.WithMaxRetries(0))
-	_, err = client.Messages.New(patient(t), ask(prompt))
-	refused := apiError(t, err)
-	assert.Equal(t, refused.StatusCode, 502)
-	ours(t, w, refused, "upstream")
-	assert.Equal(t, len(api.Requests()), 0, "requests that reached the API")
-}
-
-// 1.11: a body beyond the limit is refused before the API hears of it.
-func TestBodyTooLarge(t *testing.T) {
-	overBoth(t, binary.Config{Proxy: "max_body_bytes = 1000"}, func(t *testing.T, w world) {
-		client := w.client(t)
-		_, err := client.Messages.New(patient(t), ask(strings.Repeat("x", 2000)))
-		refused := apiError(t, err)
-		assert.Equal(t, refused.StatusCode, 413)
-		ours(t, w, refused, "1000 bytes")
-		assert.Equal(t, len(w.api.Requests()), 0, "requests that reached the API")
-
-		_, err = client.Messages.New(patient(t), ask(strings.Repeat("x", 500)))
-		assert.NilError(t, err)
 	})
 }
 

@@ -120,20 +120,17 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// judge says whether a failure, or a break, is explained, or what is not.
-func (p plan) judge(res result, reset bool) (explained bool, problem string) {
+// judge says what is not as planned, if anything.
+func (p plan) judge(res result) (problem string) {
 	own, whole := res.own != "", p.own == "" && !p.broken && res.status == p.status && res.err == nil
 	refusal := res.status == p.status || p.status == refused && res.status > 400 && res.status < 500
 	switch {
 	case errors.Is(res.err, client.ErrWrongBytes) || errors.Is(res.err, errHang):
-		return false, res.err.Error()
-	case res.left,
+		return res.err.Error()
+	case whole, res.left,
 		p.broken && res.status == http.StatusOK && res.err != nil && res.events == p.Events,
-		p.own != "" && own && refusal && strings.Contains(res.own, p.own),
-		reset && (res.status == http.StatusBadGateway && own || res.status == http.StatusOK && res.err != nil):
-		return true, ""
-	case whole:
-		return false, ""
+		p.own != "" && own && refusal && strings.Contains(res.own, p.own):
+		return ""
 	}
-	return false, fmt.Sprintf("want status %d, aborted: %v, our own: %q", p.status, p.broken, p.own)
+	return fmt.Sprintf("want status %d, aborted: %v, our own: %q", p.status, p.broken, p.own)
 }

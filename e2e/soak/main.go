@@ -8,13 +8,12 @@
 //
 // It needs Linux and about half of one core; the memory limit needs root. mix.go has the requests: clients that leave in every
 // phase, read slowly, or stop reading or sending, bodies of up to 32 MiB; an upstream that stalls, answers early, breaks off,
-// falls silent. Besides, the upstream asks its clients off a connection and now and then resets one, and there are bursts of
-// more uploads than max_buffered_bytes has room for, and waves of more streams than max_connections.
+// falls silent. Besides, the upstream asks its clients off a connection, and there are bursts of more uploads than
+// max_buffered_bytes has room for, and waves of more streams than max_connections.
 //
-// What a request does not want is explained only if a connection was reset in its time, and it failed in the way the contract
-// has for that. Everything else is unexplained. The proxy's counters and log must agree with its clients, and after the load,
-// heap, goroutines, descriptors and held bytes must return to where they were. If not, the exit code is 1. The requests are the
-// same every time; how they interleave is up to the machine.
+// Every request must end as planned. The proxy's counters and log must agree with its clients, and after the load, heap,
+// goroutines, descriptors and held bytes must return to where they were. If not, the exit code is 1. The requests are the same
+// every time; how they interleave is up to the machine.
 package main
 
 import (
@@ -112,7 +111,7 @@ func soak(ctx context.Context, s settings, protocol, dir string, stdout, stderr 
 	}
 	defer p.Kill()
 	l := &load{mix: mix{deployed, s.timeout, s.pace}, up: up, client: client.New(p.URL), progress: stderr,
-		body: make([]byte, deployed.MaxBodyBytes+2*mib), kinds: map[string]counts{}, statuses: map[int]int{}}
+		body: make([]byte, deployed.MaxBodyBytes+2*mib), kinds: map[string]int{}, statuses: map[int]int{}}
 	_, _ = rand.NewChaCha8([32]byte{}).Read(l.body) // never fails
 	m := &monitor{proxy: p, group: group, load: l, highest: binary.Metrics{}}
 	m.first = m.sample()

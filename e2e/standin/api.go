@@ -3,7 +3,6 @@ package standin
 import (
 	"io"
 	"net/http"
-	"strconv"
 )
 
 // api routes by hand: the original knows exact paths, and never redirects a crooked one.
@@ -14,7 +13,6 @@ func (s *Server) api() http.Handler {
 	}{
 		"/v1/messages":              {http.MethodPost, s.messages},
 		"/v1/messages/count_tokens": {http.MethodPost, s.countTokens},
-		"/v1/models":                {http.MethodGet, s.models},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Claude Code looks here whether the API can be reached at all. No credential is needed.
@@ -49,11 +47,7 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 		writeError(w, r, refusal)
 		return
 	}
-	sc, refusal := s.scene(r)
-	if refusal != nil {
-		writeError(w, r, refusal)
-		return
-	}
+	sc := s.scene()
 	if sc.After == 0 {
 		switch {
 		case sc.Error != nil:
@@ -89,39 +83,3 @@ func (s *Server) countTokens(w http.ResponseWriter, r *http.Request) {
 
 // tokens depends on every byte's being there, which is all that a proxy's test needs of it.
 func tokens(body []byte) int { return 1 + len(body)/4 }
-
-// Models are the ids that GET /v1/models lists, in this order.
-var Models = []string{"claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-4-5"}
-
-// models lists them in pages, as the parameters limit and after_id say: a query that was lost on the way shows.
-func (s *Server) models(w http.ResponseWriter, r *http.Request) {
-	query := r.URL.Query()
-	limit, ids := 20, Models
-	if text := query.Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > 1000 {
-			writeError(w, r, invalid("limit: Input should be a number from 1 to 1000"))
-			return
-		}
-		limit = n
-	}
-	if after := query.Get("after_id"); after != "" {
-		for len(ids) > 0 {
-			id := ids[0]
-			ids = ids[1:]
-			if id == after {
-				break
-			}
-		}
-	}
-	page := ids[:min(limit, len(ids))]
-	data := []any{}
-	for _, id := range page {
-		data = append(data, map[string]any{"type": "model", "id": id, "display_name": id, "created_at": "2026-01-01T00:00:00Z"})
-	}
-	answer := map[string]any{"data": data, "has_more": len(page) < len(ids), "first_id": nil, "last_id": nil}
-	if len(page) > 0 {
-		answer["first_id"], answer["last_id"] = page[0], page[len(page)-1]
-	}
-	writeJSON(w, r, http.StatusOK, answer)
-}

@@ -2,7 +2,6 @@ package standin
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -110,24 +109,6 @@ func (s *Server) Paced() (streams, events int) {
 
 // Hangup asks the proxy off a connection, without harm, with the next answer there is.
 func (s *Server) Hangup() { s.hangups.Add(1) }
-
-// Reset resets one connection, with all it carries, and returns whether there was one. choose is given their number.
-func (s *Server) Reset(choose func(n int) int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.conns) == 0 {
-		return false
-	}
-	conn := s.conns[choose(len(s.conns))]
-	if c, ok := conn.(*tls.Conn); ok {
-		conn = c.NetConn() // without a goodbye of TLS
-	}
-	if c, ok := conn.(*net.TCPConn); ok {
-		_ = c.SetLinger(0) // it is closed anyway
-	}
-	conn.Close()
-	return true
-}
 
 // CloseConnections closes all connections, and keeps serving.
 func (s *Server) CloseConnections() {

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"time"
 )
 
 // Block is one content block of an answer: text, or the call of a tool.
@@ -127,15 +126,11 @@ func stream(w http.ResponseWriter, r *http.Request, sc Scene, all []map[string]a
 
 // pace waits for the next event's turn. It is false when the client left instead.
 func pace(r *http.Request, sc Scene) bool {
-	if sc.Step != nil {
-		select {
-		case <-sc.Step:
-		case <-r.Context().Done():
-			return false
-		}
+	if sc.Step == nil {
+		return r.Context().Err() == nil
 	}
 	select {
-	case <-time.After(sc.Delay):
+	case <-sc.Step:
 		return true
 	case <-r.Context().Done():
 		return false

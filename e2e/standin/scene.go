@@ -1,10 +1,5 @@
 package standin
 
-import (
-	"net/http"
-	"time"
-)
-
 // A Scene is how the stand-in answers one request to /v1/messages that passed every check. The zero Scene is a short greeting.
 //
 // Error, Hang and Cut take effect after After events: with After = 0 that is before the response
@@ -18,9 +13,8 @@ type Scene struct {
 	After int
 
 	// Step, if set, is received from before each event but the first, so that a test decides
-	// when the next event is sent. Delay is for people who watch.
-	Step  <-chan struct{}
-	Delay time.Duration
+	// when the next event is sent.
+	Step <-chan struct{}
 }
 
 // Play sets the scenes for the next requests, one each. When they are used up, the zero Scene is played.
@@ -30,37 +24,14 @@ func (s *Server) Play(scenes ...Scene) {
 	s.scenes = append(s.scenes, scenes...)
 }
 
-// SceneHeader names a request header that chooses a scene from outside the process, as in curl -H 'x-standin: overloaded'.
-const SceneHeader = "X-Standin"
-
-func namedScenes() map[string]Scene {
-	return map[string]Scene{
-		"overloaded":   {Error: Overloaded()},
-		"rate-limited": {Error: RateLimited()},
-		"refused":      {Error: NotClaudeCode()},
-		"hang":         {Hang: true},
-		"hang-midway":  {Hang: true, After: 3},
-		"cut":          {Cut: true},
-		"cut-midway":   {Cut: true, After: 3},
-		"error-midway": {Error: Overloaded(), After: 3},
-		"slow":         {Delay: time.Second},
-	}
-}
-
-func (s *Server) scene(r *http.Request) (Scene, *Error) {
-	if name := r.Header.Get(SceneHeader); name != "" {
-		scene, ok := namedScenes()[name]
-		if !ok {
-			return Scene{}, invalid("%s: the stand-in knows no scene %q", SceneHeader, name)
-		}
-		return scene, nil
-	}
+// scene is the next request's.
+func (s *Server) scene() Scene {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.scenes) == 0 {
-		return Scene{}, nil
+		return Scene{}
 	}
 	scene := s.scenes[0]
 	s.scenes = s.scenes[1:]
-	return scene, nil
+	return scene
 }

@@ -1,7 +1,6 @@
 package standin_test
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
@@ -19,9 +17,8 @@ import (
 )
 
 const (
-	oauth  = "Bearer sk-ant-oat01-test"
-	hello  = `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello"}]}`
-	stream = `{"model":"m","max_tokens":1,"stream":true,"messages":[{"role":"user","content":"hello"}]}`
+	oauth = "Bearer sk-ant-oat01-test"
+	hello = `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello"}]}`
 )
 
 // TestRefusals is the reason for the stand-in: what the API refuses, it refuses too.
@@ -66,7 +63,6 @@ func TestRefusals(t *testing.T) {
 			status: 400, kind: "invalid_request_error", message: `anthropic-version: "2023-06-01, 2023-06-01" is not a valid version`},
 		{name: "a path with two slashes", path: "//v1/messages", header: flags("oauth-2025-04-20"), status: 404, kind: "not_found_error", message: "Not found"},
 		{name: "too large", header: flags("oauth-2025-04-20"), body: strings.Repeat(" ", 32<<20) + hello, status: 413, kind: "request_too_large", message: "maximum size"},
-		{name: "a scene that does not exist", header: withScene("nonsense"), status: 400, kind: "invalid_request_error", message: `"nonsense"`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.path == "" {
@@ -110,68 +106,6 @@ func TestAccepts(t *testing.T) {
 	}
 }
 
-func TestProtocols(t *testing.T) {
-	for _, tc := range []struct {
-		options standin.Options
-		proto   string
-	}{
-		{standin.Options{}, "HTTP/2.0"},
-		{standin.Options{HTTP1: true}, "HTTP/1.1"},
-		{standin.Options{Plain: true}, "HTTP/1.1"},
-	} {
-		s, client := start(t, tc.options)
-		resp, _ := post(t, client, s.URL+"/v1/messages", flags("oauth-2025-04-20"), hello)
-		assert.Equal(t, resp.StatusCode, 200)
-		assert.Equal(t, s.Requests()[0].Proto, tc.proto)
-	}
-}
-
-// TestScenes plays each scene over both protocols, chosen by header as a person would.
-func TestScenes(t *testing.T) {
-	for _, http1 := range []bool{false, true} {
-		s, client := start(t, standin.Options{HTTP1: http1})
-		for name, want := range map[string]struct {
-			status int
-			text   string
-			broken bool
-		}{
-			"overloaded":   {status: 529, text: "overloaded_error"},
-			"rate-limited": {status: 429, text: "rate_limit_error"},
-			"refused":      {status: 400, text: "only authorized for use with Claude Code"},
-			"error-midway": {status: 200, text: "event: error\n"},
-			"cut-midway":   {status: 200, text: "event: ping\n", broken: true},
-		} {
-			resp, err := client.Do(request(t, s.URL+"/v1/messages", withScene(name), stream))
-			assert.NilError(t, err)
-			body, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			assert.Equal(t, resp.StatusCode, want.status, name)
-			assert.Equal(t, err != nil, want.broken, "%s: %v", name, err)
-			assert.Assert(t, cmp.Contains(string(body), want.text), name)
-			assert.Assert(t, !strings.Contains(string(body), "message_stop"), name)
-		}
-		_, err := client.Do(request(t, s.URL+"/v1/messages", withScene("cut"), stream))
-		assert.Assert(t, err != nil, "cut must not be answered")
-	}
-}
-
-// TestDeparture: a client that leaves is noticed in a scene that would last for ever.
-func TestDeparture(t *testing.T) {
-	for _, http1 := range []bool{false, true} {
-		s, client := start(t, standin.Options{HTTP1: http1})
-		ctx, leave := context.WithCancel(t.Context())
-		resp, err := client.Do(request(t, s.URL+"/v1/messages", withScene("hang-midway"), stream).WithContext(ctx))
-		assert.NilError(t, err)
-		defer resp.Body.Close()
-		r, err := s.Next(patient(t))
-		assert.NilError(t, err)
-		leave()
-		gone, err := r.Finished(patient(t))
-		assert.NilError(t, err)
-		assert.Assert(t, gone)
-	}
-}
-
 func start(t *testing.T, o standin.Options) (*standin.Server, *http.Client) {
 	t.Helper()
 	s, err := standin.Start(o)
@@ -194,12 +128,6 @@ func flags(lines ...string) http.Header {
 	return http.Header{"Authorization": {oauth}, "Anthropic-Beta": lines}
 }
 
-func withScene(name string) http.Header {
-	h := flags("oauth-2025-04-20")
-	h.Set(standin.SceneHeader, name)
-	return h
-}
-
 func request(t *testing.T, url string, header http.Header, body string) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
@@ -219,10 +147,4 @@ func post(t *testing.T, client *http.Client, url string, header http.Header, bod
 	answer, err := io.ReadAll(resp.Body)
 	assert.NilError(t, err)
 	return resp, answer
-}
-
-func patient(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	t.Cleanup(cancel)
-	return ctx
 }

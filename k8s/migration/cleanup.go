@@ -27,7 +27,7 @@ func (m *migration) cleanup(ctx context.Context) error {
 		if err := m.idle(ctx, w); err != nil {
 			return err
 		}
-		if w, err = m.replaced(ctx); err != nil { // a quarter of an hour has passed
+		if err := m.endProxies(ctx); err != nil {
 			return err
 		}
 		if err := m.remove(ctx, w); err != nil {
@@ -72,22 +72,44 @@ func (m *migration) idle(ctx context.Context, w *world) error {
 		return refuse("nothing was deleted: whether the old pod still serves cannot be seen: %v", err)
 	}
 	m.say("watching the old pod's proxy_requests_total until it stands still for %v; Ctrl-C changes nothing", m.watch)
-	for since := time.Now(); time.Since(since) < m.watch; {
+	begin, ended := time.Now(), false // ended: the proxy process was, at begin, for the sake of a busy client
+	for since := begin; time.Since(since) < m.watch; {
 		select {
 		case <-ctx.Done():
 			return refuse("nothing was deleted: %v", context.Cause(ctx))
 		case <-time.After(m.watch / 30):
 		}
-		if now, err := m.served(ctx, w.old); err != nil || now != last {
-			m.say("%s  it served something or cannot be seen (%v): from the beginning", time.Now().Format("15:04:05"), err)
-			last, since = now, time.Now()
+		now, err := m.served(ctx, w.old)
+		if err == nil && now == last {
+			continue
+		}
+		last, since = now, time.Now()
+		switch {
+		case err != nil:
+			begin = since
+			fallthrough
+		case since.Sub(begin) < m.watch:
+			m.say("%s  it served something or cannot be seen (%v): from the beginning", since.Format("15:04:05"), err)
+		case ended:
+			return refuse("nothing was deleted: the old pod still serves, %v after its proxy process ended: a client uses the address %s instead of the name; find it and change that, then run cleanup again", m.watch, w.old.address())
+		default:
+			m.say("a client keeps the old pod busy: after %v it still serves. Its proxy process ends now, so that the client looks the name up again", m.watch)
+			if err := m.endProxies(ctx); err != nil {
+				return err
+			}
+			begin, since, ended = time.Now(), time.Now(), true
 		}
 	}
 	m.say("ok    the old pod served nothing for %v", m.watch)
 	return nil
 }
 
-func (m *migration) remove(ctx context.Context, w *world) error {
+// endProxies ends the proxy process of each old pod that is ready, if the new path is well.
+func (m *migration) endProxies(ctx context.Context) error {
+	w, err := m.replaced(ctx) // time has passed since the last look
+	if err != nil {
+		return err
+	}
 	for _, pod := range w.cluster.oldPods() {
 		if !pod.ready() {
 			continue
@@ -96,6 +118,10 @@ func (m *migration) remove(ctx context.Context, w *world) error {
 			return refuse("nothing was deleted: %v\nend it by hand, or delete deployment/%s by hand (a client with a pooled connection may then lose one request), and run cleanup again", err, oldObject)
 		}
 	}
+	return nil
+}
+
+func (m *migration) remove(ctx context.Context, w *world) error {
 	for _, ref := range oldObjects {
 		if w.cluster.find(ref) == nil {
 			continue
@@ -116,7 +142,8 @@ func (m *migration) remove(ctx context.Context, w *world) error {
 }
 
 // endProxy ends the old proxy process while tailscaled still runs beside it, so that clients with idle pooled connections
-// are told (a FIN) instead of finding out with their next request. The kubelet starts the container again, which is fine.
+// are told (a FIN) instead of finding out with their next request. The kubelet starts the container again: at once the first
+// time, after 10 s (CrashLoopBackOff) if it has run for less than two minutes.
 func (m *migration) endProxy(ctx context.Context, pod *object) error {
 	var names []string
 	for _, c := range pod.Spec.Containers {
@@ -131,7 +158,7 @@ func (m *migration) endProxy(ctx context.Context, pod *object) error {
 		return err
 	}
 	m.say("told the old proxy process to end (container %s)", names[0])
-	for begin := time.Now(); time.Since(begin) < min(m.watch, time.Minute) && ctx.Err() == nil; time.Sleep(time.Second) {
+	for begin := time.Now(); time.Since(begin) < time.Minute && ctx.Err() == nil; time.Sleep(time.Second) {
 		c, err := m.readCluster(ctx)
 		if err != nil {
 			return err

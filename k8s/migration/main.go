@@ -107,7 +107,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.BoolVar(&m.dryRun, "dry-run", false, "change nothing, print what would be done")
 	flags.DurationVar(&m.watch, "watch", 0, "swap, rollback: how long the name may take to answer from its new device (default 20s)\n"+
-		"cleanup: how long the old pod must serve nothing (default 15m: resolvers keep its address for ten minutes)")
+		"cleanup: how long the old pod must serve nothing (default 15m: resolvers keep its address for ten minutes);\n"+
+		"if it still serves after that time, its proxy process is ended once, so that busy clients look the name up again")
 	flags.StringVar(&m.port, "port", "8080", "the port clients use")
 	flags.StringVar(&m.dns, "resolver", "100.100.100.100:53", "DNS server asked for the name: MagicDNS itself, since this machine's own resolver caches")
 	flags.StringVar(&m.kubeContext, "context", "", "kubectl context (default: the current one)")

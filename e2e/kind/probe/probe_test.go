@@ -49,31 +49,6 @@ func TestStreamOutlivesTheStop(t *testing.T) {
 	assert.Equal(t, <-stopped, 0)
 }
 
-func TestStreamSaysWhatIsWrong(t *testing.T) {
-	upstream := upstream(t)
-
-	t.Run("the proxy adds no flag", func(t *testing.T) {
-		proxy := binary.Start(t, binary.Config{Upstream: upstream.URL, Headers: "headers = []"})
-		err := stream(t.Context(), proxy.URL, io.Discard)
-		assert.ErrorContains(t, err, "status 401: the beta flag oauth-2025-04-20 must be there exactly once")
-	})
-	t.Run("the stream is cut", func(t *testing.T) {
-		proxy := binary.Start(t, binary.Config{Upstream: upstream.URL})
-		printed, out := io.Pipe()
-		ended := make(chan error, 1)
-		go func() { ended <- stream(t.Context(), proxy.URL, out) }()
-		_, err := bufio.NewReader(printed).ReadString('\n')
-		assert.NilError(t, err)
-		upstream.CloseConnections()
-		assert.ErrorContains(t, <-ended, "unexpected EOF")
-	})
-	t.Run("the proxy is not there", func(t *testing.T) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-		defer cancel()
-		assert.ErrorContains(t, stream(ctx, "http://"+unused(t), io.Discard), "/health never answered 200")
-	})
-}
-
 func TestRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NilError(t, err)

@@ -61,8 +61,7 @@ and ask it something:
 
   ANTHROPIC_BASE_URL=http://127.0.0.1:8080 ANTHROPIC_AUTH_TOKEN=sk-ant-oat01-any claude -p hello
 
-Add -H 'x-standin: slow' to the curl, or overloaded, rate-limited, refused, hang, hang-midway, cut,
-cut-midway, error-midway, to see how the proxy takes it. Requests:
+POST /play does what its query says, as in 'http://127.0.0.1:8080/play?events=40&every=1s&end=cut'. Requests:
 
 `, s.URL, trust, s.URL)
 	<-ctx.Done()

@@ -1,6 +1,4 @@
-//go:build linux
-
-package main
+package bench
 
 import (
 	"crypto/tls"
@@ -16,15 +14,13 @@ import (
 
 const bareName = "ReverseProxy"
 
-// bareCommand starts this program again, as that proxy.
-func bareCommand(r *rig, p place, _ string) *exec.Cmd {
-	return exec.Command(r.self, bareName, p.Addr, p.Upstream, p.CA)
+// bareCommand starts this test binary again, as that proxy.
+func bareCommand(p place, _ string) *exec.Cmd {
+	return exec.Command(self, bareName, p.Addr, p.Upstream, p.CA)
 }
 
-// serveBare is the proxy that comes to mind first: net/http/httputil's, told to flush, to keep its connections, and to log. It
-// speaks HTTP/2 to the upstream.
-func serveBare(args []string) error {
-	addr, caFile := args[0], args[2]
+// serveBare is net/http/httputil's proxy. It flushes, keeps its connections, logs, and speaks HTTP/2 to the upstream.
+func serveBare(addr, upstream, caFile string) error {
 	ca, err := os.ReadFile(caFile)
 	if err != nil {
 		return err
@@ -36,7 +32,7 @@ func serveBare(args []string) error {
 	access := log.New(os.Stdout, "", log.LstdFlags)
 	return http.ListenAndServe(addr, &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(&url.URL{Scheme: "https", Host: args[1]})
+			r.SetURL(&url.URL{Scheme: "https", Host: upstream})
 			r.Out.Header.Add("anthropic-beta", "oauth-2025-04-20")
 		},
 		Transport: &http.Transport{

@@ -1,0 +1,156 @@
+package bench
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
+)
+
+// each runs a benchmark with each contender, at a distance from the stand-in.
+func each(b *testing.B, what string, distance time.Duration, f func(r *rig)) {
+	for _, c := range contenders {
+		if distance > 0 || c.name != direct {
+			b.Run(what+"/proxy="+c.name, func(b *testing.B) { f(newRig(b, c, distance)) })
+		}
+	}
+}
+
+// BenchmarkNear measures what a proxy costs: the stand-in is on the same machine.
+func BenchmarkNear(b *testing.B) {
+	for _, n := range sizes.streams {
+		each(b, fmt.Sprintf("event,%d-streams", n), 0, func(r *rig) { measureEvents(r, n) })
+	}
+	each(b, "open-a-stream", 0, measureOpen)
+	each(b, "small-request", 0, func(r *rig) {
+		r.ask(sizes.small / 10)
+		before := r.cpu()
+		r.ask(sizes.small)
+		r.reportEach(float64(r.cpu()-before), sizes.small, "cpu-ns/op")
+	})
+	each(b, "start-until-ready", 0, func(r *rig) { r.ReportMetric(float64(r.took), "ns/op") })
+	each(b, fmt.Sprintf("%d-uploads-of-10-MiB", sizes.uploads), 0, measureUploads)
+}
+
+// measureEvents measures the CPU of events that are sent one by one, in turn on each of n streams.
+func measureEvents(r *rig, n int) {
+	streams := r.open(n)
+	for i := range sizes.events / 10 { // to warm up
+		r.up.Tick(i % n)
+		_, _, err := streams[i%n].Next()
+		assert.NilError(r, err)
+	}
+	before := r.cpu()
+	for i := range sizes.events {
+		r.up.Tick(i % n)
+		_, _, err := streams[i%n].Next()
+		assert.NilError(r, err)
+	}
+	r.reportEach(float64(r.cpu()-before), sizes.events, "cpu-ns/op")
+}
+
+// measureOpen measures the CPU it takes to open a stream on a new connection, up to its first event, and what a stream holds that has
+// been silent for a while. All stay open, so a proxy that speaks HTTP/1.1 to the upstream has to connect for each.
+func measureOpen(r *rig) {
+	r.ask(sizes.small / 10)
+	r.open(sizes.warmed)
+	cpu, memory := r.cpu(), r.memory()
+	r.open(sizes.opened)
+	r.reportEach(float64(r.cpu()-cpu), sizes.opened, "cpu-ns/op")
+	<-time.After(sizes.silence)
+	r.reportEach(float64(r.memory()-memory), sizes.opened, "idle-B/op")
+}
+
+// measureUploads measures the most memory that a proxy holds while many large requests come at once, for an upstream that takes them
+// more slowly, 160 MiB a second, than the clients send them. If this process is root, it measures socket buffers too.
+func measureUploads(r *rig) {
+	r.ask(sizes.small / 10)
+	uploaded := make(chan error, 1)
+	go func() {
+		var clients errgroup.Group
+		for range sizes.uploads {
+			clients.Go(func() error { return r.client.Ask(r.Context(), standin.Part{Rate: 160 << 20}, upload(10<<20)) })
+		}
+		uploaded <- clients.Wait()
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	peak, withSockets := int64(0), int64(0)
+	for running := true; running; {
+		select {
+		case err := <-uploaded:
+			assert.NilError(r, err)
+			running = false
+		case <-tick.C:
+		}
+		memory := r.memory()
+		peak = max(peak, memory)
+		if r.group != nil {
+			sockets, err := r.group.Sockets()
+			assert.NilError(r, err)
+			withSockets = max(withSockets, memory+sockets)
+		}
+	}
+	r.ReportMetric(float64(peak), "peak-B")
+	if r.group != nil {
+		r.ReportMetric(float64(withSockets), "peak-with-sockets-B")
+	}
+}
+
+// uploaded is what requests send that are not questions. It is not in the memory of a bare ReverseProxy, which sends none.
+var uploaded []byte
+
+func upload(size int) []byte {
+	if uploaded == nil {
+		uploaded = make([]byte, 30_000_000)
+	}
+	return uploaded[:size]
+}
+
+// A person at a distance from the API waits for round trips: 20 ms are to the next city, 80 ms across an ocean. The path is as broad
+// as the machine, so what takes longer than its round trips is held up by a window.
+func BenchmarkFar20ms(b *testing.B) { far(b, 20*time.Millisecond) }
+func BenchmarkFar80ms(b *testing.B) { far(b, 80*time.Millisecond) }
+
+func far(b *testing.B, distance time.Duration) {
+	first := func(r *rig) error {
+		s, err := r.client.Open(r.Context(), standin.Part{Events: 1}, question)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return s.Rest()
+	}
+	ask := func(p standin.Part, body []byte) func(r *rig) error {
+		return func(r *rig) error { return r.client.Ask(r.Context(), p, body) }
+	}
+	each(b, "first-event,cold", distance, func(r *rig) { r.timed(1, first) })
+	for _, kind := range []struct {
+		what string
+		do   func(r *rig) error
+	}{
+		{"first-event,warm", first},
+		{"answer-of-300-KB", ask(standin.Part{Size: 300_000}, question)},
+		{"download-of-4-MiB", ask(standin.Part{Size: 4 << 20}, question)},
+		{"upload-of-9-MB", ask(standin.Part{}, upload(9_000_000))},
+		{"upload-of-30-MB", ask(standin.Part{}, upload(30_000_000))},
+	} {
+		each(b, kind.what, distance, func(r *rig) {
+			assert.NilError(r, first(r)) // now there are connections
+			r.timed(sizes.far, kind.do)
+		})
+	}
+}
+
+// timed does something n times and reports how long one took.
+func (r *rig) timed(n int, do func(r *rig) error) {
+	began := time.Now()
+	for range n {
+		assert.NilError(r, do(r))
+	}
+	r.reportEach(float64(time.Since(began)), n, "ns/op")
+}

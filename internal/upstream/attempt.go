@@ -46,7 +46,7 @@ func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response,
 		case cause != nil:
 			err = cause
 		}
-		return nil, t.failure(err, &sent, start)
+		return nil, t.failure(err, req, &sent, start)
 	}
 	limit = ErrIdleTimeout
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
@@ -80,8 +80,11 @@ func (s *progress) trace(ctx context.Context) context.Context {
 }
 
 // failure says what an attempt's error means for the contract (rows 2.1 to 2.6).
-func (t *attempt) failure(err error, sent *progress, start time.Time) *Error {
+func (t *attempt) failure(err error, req *http.Request, sent *progress, start time.Time) *Error {
 	failed := classify(err)
+	if says(err, headersRejected) && headerBytes(req.Header) > 4<<10 { // or it was another request on the connection
+		failed.Kind, failed.Reason = InvalidRequest, reasonHeaders
+	}
 	failed.Fate = NothingSent
 	if sent.wrote.Load() {
 		failed.Fate = MayHaveBeenRead
@@ -107,6 +110,15 @@ func (t *attempt) failure(err error, sent *progress, start time.Time) *Error {
 		failed.Limit = time.Since(start).Round(time.Second)
 	}
 	return failed
+}
+
+func headerBytes(h http.Header) (n int) {
+	for name, values := range h {
+		for _, value := range values {
+			n += len(name) + len(value)
+		}
+	}
+	return n
 }
 
 // noContent is the body of an answer that has none (RFC 9110 section 6.4.1). Over HTTP/2, net/http expects one if there is a

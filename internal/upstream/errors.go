@@ -54,6 +54,9 @@ const (
 	reasonDied      = "the connection died"
 )
 
+// reasonHeaders is the reason of a request with more headers than the upstream takes.
+const reasonHeaders = "request headers too large: the upstream takes less"
+
 // reasonProxy is the reason of any failure to connect through a forward proxy.
 const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
 
@@ -99,7 +102,7 @@ func classify(err error) *Error {
 	case errors.Is(err, ErrHeaderTimeout):
 		return timeout(0, reasonNoHeaders)
 	case says(err, headersTooLarge):
-		return &Error{Kind: InvalidRequest, Reason: "request headers too large: the upstream takes less", Err: err}
+		return &Error{Kind: InvalidRequest, Reason: reasonHeaders, Err: err}
 	case says(err, handshakeTimedOut):
 		return timeout(handshakeTimeout, reasonHandshake)
 	case viaProxy && opErr.Timeout():
@@ -160,10 +163,10 @@ func Reason(err error) string {
 		return "TLS: the upstream does not speak TLS on this port"
 	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols):
 		return err.Error()
-	case says(err, refused):
-		return "the upstream refused the request"
 	case errors.As(err, &reset) && reset.fromPeer():
 		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"
+	case says(err, refused):
+		return "the upstream refused the request"
 	case says(err, protocolReset):
 		return "the upstream reset the HTTP/2 stream (PROTOCOL_ERROR)"
 	case says(err, goneAway):

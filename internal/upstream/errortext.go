@@ -12,7 +12,8 @@ var (
 	pingUnanswered    = texts{"http2: client connection lost"}
 	handshakeTimedOut = texts{"net/http: TLS handshake timeout"}
 	headersTooLarge   = texts{"http2: request header list larger than peer's advertised limit"}
-	refused           = texts{ // RFC 9113 sections 6.8 and 8.7
+	headersRejected   = texts{"ErrCode=COMPRESSION_ERROR"} // on a new connection, where the upstream's limit is not known yet
+	refused           = texts{                             // RFC 9113 sections 6.8 and 8.7
 		"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]", // the stream is beyond its last id
 		"; REFUSED_STREAM"}
 	notWritten    = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request

@@ -68,23 +68,30 @@ func TestHandshakeTimeout(t *testing.T) {
 	assert.Equal(t, failed.Fate, NothingSent)
 }
 
-// Row 2.10: net/http's text for headers beyond what an HTTP/2 upstream has announced to take.
+// Row 2.10: net/http's texts for headers beyond what an HTTP/2 upstream takes: on a new connection the upstream rejects them, later net/http
+// knows the limit.
 func TestHeadersTooLargeForTheUpstream(t *testing.T) {
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.EnableHTTP2 = true
 	s.Config.MaxHeaderBytes = 16 << 10
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	defer s.Close()
-	rt := newTransport(Options{MaxIdleConns: 1})
-	trust(rt, s)
-	first, err := http.NewRequestWithContext(t.Context(), "GET", s.URL, nil)
-	assert.NilError(t, err)
-	resp, err := rt.RoundTrip(first)
-	assert.NilError(t, err)
-	resp.Body.Close()
-	failed := failure(t, rt, s.URL, strings.Repeat("x", 24<<10))
-	assert.Equal(t, failed.Kind, InvalidRequest)
-	assert.Equal(t, failed.Fate, NothingSent)
+	for _, name := range []string{"new connection", "known limit"} {
+		t.Run(name, func(t *testing.T) {
+			rt := newTransport(Options{MaxIdleConns: 1})
+			trust(rt, s)
+			if name == "known limit" {
+				first, err := http.NewRequestWithContext(t.Context(), "GET", s.URL, nil)
+				assert.NilError(t, err)
+				resp, err := rt.RoundTrip(first)
+				assert.NilError(t, err)
+				resp.Body.Close()
+			}
+			failed := failure(t, rt, s.URL, strings.Repeat("x", 24<<10))
+			assert.Equal(t, failed.Kind, InvalidRequest, "%v", failed.Err)
+		})
+	}
 }
 
 // failure is what an attempt at url fails with.

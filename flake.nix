@@ -119,7 +119,7 @@
                 pkgs.curl
                 pkgs.gh
                 pkgs.git
-                pkgs.golangci-lint
+                pkgs.go-tools # staticcheck
                 pkgs.gopls
                 pkgs.jq
                 pkgs.kind
@@ -181,12 +181,13 @@
             check "lint"
               [
                 pkgs.go
-                pkgs.golangci-lint
+                pkgs.go-tools
               ]
-              (module ++ [ ./.golangci.yml ])
+              (module ++ [ ./staticcheck.conf ])
               ''
                 cp -r ${package.goModules} vendor
-                golangci-lint run ./...
+                go vet ./...
+                staticcheck ./...
               '';
           scripts = check "scripts" [
             pkgs.shellcheck

@@ -71,7 +71,7 @@ func TestFlake(t *testing.T) {
 	})
 
 	t.Run("the shells have the tools", func(t *testing.T) {
-		tools := "go gofmt gopls golangci-lint just ko kubectl kustomize kind crane cosign curl jq promtool shellcheck " +
+		tools := "go gofmt gopls staticcheck just ko kubectl kustomize kind crane cosign curl jq promtool shellcheck " +
 			"actionlint zizmor treefmt nixfmt shfmt git gh node npm"
 		if runtime.GOOS == "linux" {
 			tools += " runc ip iptables nginx haproxy caddy"

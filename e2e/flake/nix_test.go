@@ -33,7 +33,7 @@ func install(t *testing.T) *nixEnv {
 	if os.Getenv("IN_NIX_SHELL") != "" {
 		t.Skip("inside `nix develop` the flake has just been proved against the real nixpkgs; `nix flake check` does the rest")
 	}
-	for _, tool := range []string{"nix", "treefmt", "golangci-lint", "actionlint", "zizmor", "shellcheck"} {
+	for _, tool := range []string{"nix", "treefmt", "staticcheck", "actionlint", "zizmor", "shellcheck"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			message := "the flake is not checked: there is no " + tool + " here (.ci/run installs it)"
 			if os.Getenv("CI") != "" {

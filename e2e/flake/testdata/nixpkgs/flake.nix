@@ -54,6 +54,7 @@
           go = package "go" [ "go" "gofmt" ] "false";
           nodejs = package "nodejs" [ "node" "npm" ] "false";
           iproute2 = package "iproute2" [ "ip" "ss" ] "false";
+          go-tools = tool "staticcheck";
           prometheus.cli = tool "promtool";
           bashInteractive = package "bash-interactive" [ "bash" ] "false"; # what nix develop starts
           # Debian has neither.
@@ -74,7 +75,6 @@
               "curl"
               "gh"
               "git"
-              "golangci-lint"
               "gopls"
               "haproxy"
               "iptables"
@@ -121,7 +121,7 @@
                 map (tool: "${tool}/bin") nativeBuildInputs ++ [ "/usr/bin:/bin" ]
               );
               GOCACHE = host.goCache;
-              GOLANGCI_LINT_CACHE = host.goCache + "-lint";
+              STATICCHECK_CACHE = host.goCache + "-lint";
               GOPROXY = "off";
             };
 

@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Makes the manifest on standard input the content of folder k8s/ on the branch `deploy`, which Argo CD syncs. It writes git's
-# objects directly, so it needs no second checkout and leaves this one alone. Nothing is pushed when nothing changed.
+# Puts the manifest from standard input into the folder k8s/ of the branch `deploy`, which Argo CD syncs. It writes git's objects
+# directly, so it needs no second checkout and does not change this one.
 #
 #   just render | .github/push-deploy.sh             needs the right to push to origin
 #   just render | .github/push-deploy.sh --dry-run   only shows what would change
+#
+# It pushes nothing if nothing changed, or if this checkout is not the head of main: a re-run of an old publish must not roll the
+# cluster back.
 set -euo pipefail
 
 branch=deploy
@@ -49,6 +52,12 @@ if [ "${1-}" = --dry-run ]; then
   exit 0
 fi
 
-commit=$(git commit-tree "$tree" ${parent:+-p "$parent"} -m "deploy: render $(git rev-parse HEAD)")
+here=$(git rev-parse HEAD)
+main=$(git ls-remote origin refs/heads/main | cut -f 1)
+if [ "$here" != "$main" ]; then
+  echo "${GITHUB_ACTIONS:+::notice::}push-deploy: nothing pushed, the branch $branch stays as it is: this is $here, but main is at ${main:-nothing}"
+  exit 0
+fi
+commit=$(git commit-tree "$tree" ${parent:+-p "$parent"} -m "deploy: render $here")
 git push --quiet origin "$commit:refs/heads/$branch"
 echo "push-deploy: pushed $commit to the branch $branch"

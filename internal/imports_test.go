@@ -22,10 +22,10 @@ var allowed = map[string][]string{
 	"internal/doctor":   {"internal/target", "internal/upstream"},
 	"internal/header":   {},
 	"internal/metrics":  {"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors"},
-	"internal/proxy":    {"internal/header", "internal/metrics", "internal/target", "internal/upstream", "golang.org/x/sync/semaphore", "golang.org/x/sys/unix"},
+	"internal/proxy":    {"internal/header", "internal/metrics", "internal/target", "internal/upstream", "golang.org/x/sync/semaphore"},
 	"internal/server":   {"internal/target"},
 	"internal/target":   {},
-	"internal/upstream": {"golang.org/x/sys/unix"},
+	"internal/upstream": {},
 }
 
 // Imports point one way: cmd knows all; proxy knows upstream's errors and metrics; server knows nothing of proxying.

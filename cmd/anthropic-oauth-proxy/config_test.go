@@ -87,10 +87,10 @@ FILE:7: headers[0].mode: must be "set" or "add", not "append"
 
 // Contract section 7, R8: what works but should be changed is logged as a warning, a line each, and stops nothing.
 func TestWarnings(t *testing.T) {
-	file := writeConfig(t, `[tailscale]`, `auth_key = "tskey-secret"`, `[[headers]]`, `name = "Anthropic-Beta"`, `value = "oauth-2025-04-20"`)
-	o := call(t, map[string]string{"LOG_LEVEL": "info,hyper=warn", "TAILSCALE_SOCKET": "/x"}, "--check", "--config", file, "--upstream", "http://gateway.example")
+	file := writeConfig(t, `[tailscale]`, `auth_key = "tskey-secret"`, `[proxy]`, `timeout_secs = 60`, `[[headers]]`, `name = "Anthropic-Beta"`, `value = "x"`, `mode = "set"`)
+	o := call(t, map[string]string{"LOG_LEVEL": "info,hyper=warn", "TAILSCALE_SOCKET": "/x", "SSL_CERT_FILE": "/house-ca.pme"}, "--check", "--config", file, "--upstream", "http://gateway.example")
 	assert.Equal(t, o.code, 0, o.stderr)
-	wants := []string{"TAILSCALE_SOCKET is ignored and may be deleted", `not "info,hyper=warn": the level is info`, "clear text", `mode = "add"`}
+	wants := []string{"TAILSCALE_SOCKET is ignored and may be deleted", `not "info,hyper=warn": the level is info`, "clear text", "timeout_secs is 60", `mode = "add"`, "/house-ca.pme"}
 	assert.Equal(t, len(o.lines()), len(wants), o.stderr)
 	for i, line := range o.lines() {
 		var e struct{ Level, Msg string }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -18,9 +19,9 @@ const (
 	exitInterrupted = 130 // as of a process that SIGINT ended
 )
 
-// parsedFlags are the command line.
+// parsedFlags is the parsed command line.
 type parsedFlags struct {
-	given                                     map[string]string // the settings that were given, by name
+	given                                     map[string]string // the settings on the command line, by name
 	check, doctor, printConfig, version, help bool
 }
 
@@ -32,8 +33,9 @@ Without a file it listens on 127.0.0.1:8080 and forwards to https://api.anthropi
 `
 
 const afterFlags = `
-Ctrl-C (or SIGTERM, SIGHUP) drains: it takes no more connections and lets running answers end; a second Ctrl-C ends at once.
-Exit codes: 0 after a drain, 1 cannot start or serve, 2 wrong flags or configuration, 130 after a second Ctrl-C.
+Ctrl-C (or SIGTERM, SIGHUP) drains: no new connections are accepted, and running answers may finish. A second Ctrl-C exits at once.
+Exit codes: 0 after a drain, 1 cannot start or serve (or --doctor found a fault), 2 wrong flags or configuration, 130 after a
+second Ctrl-C.
 HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as in any Go program.
 `
 
@@ -48,8 +50,8 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 	set.String("listen", "", "`address` to listen on, host:port")
 	set.String("upstream", "", "`URL` to forward to")
 	set.String("log-level", "", "`level`: debug, info, warn or error (default $LOG_LEVEL, else info)")
-	set.BoolVar(&p.check, "check", false, "validate the configuration and exit")
-	set.BoolVar(&p.doctor, "doctor", false, "examine the way to the upstream, without credentials, and exit")
+	set.BoolVar(&p.check, "check", false, "check the configuration and exit")
+	set.BoolVar(&p.doctor, "doctor", false, "test the connection to the upstream, without credentials, and exit")
 	set.BoolVar(&p.printConfig, "print-config", false, "print the effective configuration as TOML and exit")
 	set.BoolVar(&p.version, "version", false, "print the version and exit")
 	err := set.Parse(args)
@@ -58,23 +60,41 @@ func parseFlags(args []string, stdout io.Writer) (parsedFlags, error) {
 		out.WriteString(usage)
 		set.PrintDefaults()
 		out.WriteString(afterFlags)
-		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --")) // as the documents write them
+		io.WriteString(stdout, strings.ReplaceAll(out.String(), "\n  -", "\n  --"))
 		return parsedFlags{help: true}, nil
 	}
-	if err == nil {
+	if err != nil {
+		err = explain(err.Error(), args, set)
+	} else {
 		err = p.validate(set)
 	}
 	if err != nil {
-		text := strings.Replace(err.Error(), "defined: -", "defined: --", 1)
-		if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
-			text = fmt.Sprintf("--%s needs a value", name)
-		}
-		return parsedFlags{}, fmt.Errorf("%s; --help lists the flags", text)
+		return parsedFlags{}, fmt.Errorf("%w; --help lists the flags", err)
 	}
 	return p, nil
 }
 
-// validate looks at what the flag package lets pass, and notes the settings that were given.
+// explain rewrites an error of the flag package, which writes every flag with one dash.
+func explain(text string, args []string, set *flag.FlagSet) error {
+	if name, ok := strings.CutPrefix(text, "flag needs an argument: -"); ok {
+		return fmt.Errorf("--%s needs a value", name)
+	}
+	name, ok := strings.CutPrefix(text, "flag provided but not defined: -")
+	if !ok {
+		return errors.New(strings.Replace(text, " for -", " for --", 1))
+	}
+	if slices.ContainsFunc(args, func(arg string) bool { return arg == "--"+name || strings.HasPrefix(arg, "--"+name+"=") }) {
+		text = strings.Replace(text, ": -", ": --", 1)
+	}
+	set.VisitAll(func(f *flag.Flag) {
+		if strings.HasPrefix(f.Name, name) {
+			text += ", did you mean --" + f.Name + "?"
+		}
+	})
+	return errors.New(text)
+}
+
+// validate finds mistakes that the flag package accepts, and records the settings that were given.
 func (p parsedFlags) validate(set *flag.FlagSet) (err error) {
 	set.Visit(func(f *flag.Flag) {
 		switch f.Name {
@@ -92,12 +112,12 @@ func (p parsedFlags) validate(set *flag.FlagSet) (err error) {
 	case set.NArg() > 0:
 		return fmt.Errorf("unexpected argument %q: there are only flags", set.Arg(0))
 	case p.doctor && (p.check || p.printConfig):
-		return errors.New("--doctor goes alone: it checks the configuration first, as --check does")
+		return errors.New("--doctor cannot be combined with --check or --print-config; it checks the configuration first")
 	}
 	return nil
 }
 
-// cannotServe is the text of an error that ended serving. How to choose another address is said if it is the address's.
+// cannotServe returns the text of an error that ended serving. If the address cannot be used, it says how to choose another.
 func cannotServe(err error) string {
 	var opErr *net.OpError
 	if errors.As(err, &opErr) && opErr.Op == "listen" {

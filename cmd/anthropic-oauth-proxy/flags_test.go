@@ -19,7 +19,7 @@ func TestHelp(t *testing.T) {
 		assert.Equal(t, o.stderr, "")
 		for _, want := range []string{"Usage: anthropic-oauth-proxy", "--config", "--listen", "--upstream", "--log-level", "--check", "--doctor",
 			"--print-config", "--version", "CONFIG_PATH", "LOG_LEVEL", "HTTPS_PROXY", "127.0.0.1:8080", "https://api.anthropic.com",
-			"./anthropic-oauth-proxy.toml", "Ctrl-C", "SIGTERM", "SIGHUP", "Exit codes: 0 ", " 1 ", " 2 ", " 130 "} {
+			"./anthropic-oauth-proxy.toml", "Ctrl-C", "SIGTERM", "SIGHUP", "Exit codes: 0 ", " 1 ", "--doctor found a fault", " 2 ", " 130 "} {
 			assert.Check(t, strings.Contains(o.stdout, want), "%s is not in the help text:\n%s", want, o.stdout)
 		}
 	}
@@ -37,22 +37,26 @@ func TestVersion(t *testing.T) {
 func TestWrongFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for args, want := range map[string]string{
-		"--listn 127.0.0.1:1":                      `flag provided but not defined: --listn; --help lists the flags`,
-		"--check --listen":                         `--listen needs a value; --help lists the flags`,
-		"--config":                                 `--config needs a value; --help lists the flags`,
-		"--config --check":                         `--config needs a value, not "--check"; --help lists the flags`,
-		"--config --listen 127.0.0.1:1":            `--config needs a value, not "--listen"; --help lists the flags`,
-		"--config= --check":                        `--config needs a value, not "";`,
-		"serve":                                    `unexpected argument "serve": there are only flags; --help lists the flags`,
-		"--check -- --listen":                      `unexpected argument "--listen"`,
-		"--check=maybe":                            `invalid boolean value "maybe" for -check`,
-		"--check --doctor":                         `--doctor goes alone: it checks the configuration first, as --check does; --help lists the flags`,
-		"--doctor --print-config":                  `--doctor goes alone`,
-		"--listen 8080":                            `--listen: must be "host:port" with a port from 0 to 65535, such as "127.0.0.1:8080", not "8080"`,
-		"--listen=":                                `--listen needs a value, not "";`,
-		"--upstream api.anthropic.com":             `--upstream: must be an http or https URL`,
-		"--upstream=":                              `--upstream needs a value, not "";`,
-		"--upstream https://u:secret@h:x":          `--upstream: must be an http or https URL`,
+		"--listn 127.0.0.1:1":             `flag provided but not defined: --listn; --help lists the flags`,
+		"-listn 127.0.0.1:1":              `flag provided but not defined: -listn; --help lists the flags`,
+		"-v":                              `flag provided but not defined: -v, did you mean --version?; --help lists the flags`,
+		"--v":                             `flag provided but not defined: --v, did you mean --version?; --help lists the flags`,
+		"--log=debug":                     `flag provided but not defined: --log, did you mean --log-level?; --help lists the flags`,
+		"--check --listen":                `--listen needs a value; --help lists the flags`,
+		"--config":                        `--config needs a value; --help lists the flags`,
+		"--config --check":                `--config needs a value, not "--check"; --help lists the flags`,
+		"--config --listen 127.0.0.1:1":   `--config needs a value, not "--listen"; --help lists the flags`,
+		"--config= --check":               `--config needs a value, not "";`,
+		"serve":                           `unexpected argument "serve": there are only flags; --help lists the flags`,
+		"--check -- --listen":             `unexpected argument "--listen"`,
+		"--check=maybe":                   `invalid boolean value "maybe" for --check: `,
+		"--check --doctor":                `--doctor cannot be combined with --check or --print-config; it checks the configuration first; --help lists the flags`,
+		"--doctor --print-config":         `--doctor cannot be combined with`,
+		"--listen 8080":                   `--listen: must be "host:port" with a port from 0 to 65535, such as "127.0.0.1:8080", not "8080"`,
+		"--listen=":                       `--listen needs a value, not "";`,
+		"--upstream api.anthropic.com":    `--upstream: must be an http or https URL`,
+		"--upstream=":                     `--upstream needs a value, not "";`,
+		"--upstream https://u:secret@h:x": `--upstream: must be an http or https URL`,
 		"--upstream http://localhost:8080 --check": `--upstream: leads back to this proxy, which listens on 127.0.0.1:8080; it must be another address or port`,
 		"--log-level loud":                         `--log-level: must be debug, info, warn or error, not "loud"`,
 		"--log-level=":                             `--log-level needs a value, not "";`,

@@ -12,29 +12,29 @@ import (
 	"time"
 )
 
-// lines writes the log from a goroutine of its own, so that no request ever waits for whoever reads it. When nobody does, lines
-// are dropped, and their number is told as soon as somebody reads again (contract section 8).
-type lines struct {
+// asyncLog writes log lines in its own goroutine, so that no request waits for the log's reader. If nobody reads, lines are
+// dropped, and their number is logged when somebody reads again (contract section 8).
+type asyncLog struct {
 	w       io.Writer
 	queue   chan []byte
-	bytes   atomic.Int64 // in queue
+	bytes   atomic.Int64 // in the queue
 	dropped atomic.Int64
-	logger  *slog.Logger  // writes into the queue
+	logger  *slog.Logger  // writes to the queue
 	direct  *slog.Logger  // writes to w
 	written chan struct{} // closed after the last line
 }
 
 const (
-	// How much waits for its reader. A line is some 400 bytes, but its path may have 64 KiB.
+	// What may wait in the queue. A line has about 400 bytes, and up to a few KiB if its path is long.
 	maxUnwritten      = 4096 // lines
 	maxUnwrittenBytes = 4 << 20
 
-	closeWait = time.Second // for the last lines, at the end
+	closeWait = time.Second // for the last lines before exit
 )
 
-// newLines returns a log of JSON lines, or of lines for people if w is a terminal.
-func newLines(w io.Writer, level slog.Level) *lines {
-	l := &lines{w: w, queue: make(chan []byte, maxUnwritten), written: make(chan struct{})}
+// newAsyncLog returns a log that writes JSON, or readable text if w is a terminal.
+func newAsyncLog(w io.Writer, level slog.Level) *asyncLog {
+	l := &asyncLog{w: w, queue: make(chan []byte, maxUnwritten), written: make(chan struct{})}
 	options := &slog.HandlerOptions{Level: level}
 	if isTerminal(w) {
 		l.logger, l.direct = slog.New(slog.NewTextHandler(l, options)), slog.New(slog.NewTextHandler(w, options))
@@ -45,8 +45,8 @@ func newLines(w io.Writer, level slog.Level) *lines {
 	return l
 }
 
-// Write takes p, which is one line, and keeps a copy. It never waits, and reports no error: there is nowhere to tell.
-func (l *lines) Write(p []byte) (int, error) {
+// Write queues a copy of p, which is one line. It never waits and never returns an error: nobody could read it.
+func (l *asyncLog) Write(p []byte) (int, error) {
 	if l.bytes.Add(int64(len(p))) <= maxUnwrittenBytes {
 		select {
 		case l.queue <- append([]byte(nil), p...):
@@ -59,7 +59,7 @@ func (l *lines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func (l *lines) run() {
+func (l *asyncLog) run() {
 	defer close(l.written)
 	for line := range l.queue {
 		if line == nil {
@@ -67,16 +67,16 @@ func (l *lines) run() {
 		}
 		_, err := l.w.Write(line)
 		l.bytes.Add(-int64(len(line)))
-		if err != nil { // its reader is gone
+		if err != nil { // the reader is gone
 			l.dropped.Add(1)
 		} else if n := l.dropped.Swap(0); n > 0 {
-			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // the queue may be full
+			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // not through the queue, which may be full
 		}
 	}
 }
 
-// Close returns when everything is written, or cannot be within the given time.
-func (l *lines) Close(wait time.Duration) {
+// Close waits until all lines are written, or until the given time has passed.
+func (l *asyncLog) Close(wait time.Duration) {
 	timeout := time.After(wait)
 	select {
 	case l.queue <- nil:
@@ -98,8 +98,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&fs.ModeCharDevice != 0
 }
 
-// greet tells a person at a terminal the one thing to do next.
-func (l *lines) greet(addr net.Addr) {
+// greet tells a person at a terminal how to use the proxy.
+func (l *asyncLog) greet(addr net.Addr) {
 	if !isTerminal(l.w) {
 		return
 	}
@@ -108,17 +108,17 @@ func (l *lines) greet(addr net.Addr) {
 		host = fmt.Sprint("127.0.0.1:", tcp.Port)
 	}
 	fmt.Fprintf(l, "\nTo use it, in another terminal: export ANTHROPIC_BASE_URL=http://%s\n"+
-		"Ctrl-C lets running answers finish, a second one ends at once.\n\n", host)
+		"Ctrl-C lets running answers finish, a second Ctrl-C exits at once.\n\n", host)
 }
 
-// stdlibLog receives what net/http prints through the global logger. Some of it quotes bytes that an upstream sent, so
-// only its beginning, up to the first quoted byte, is passed on.
+// stdlibLog receives what net/http prints through the global logger. Such a text may quote bytes of the upstream, so only the
+// part before the quote is logged.
 type stdlibLog struct{ logger *slog.Logger }
 
 func (l stdlibLog) Write(p []byte) (int, error) {
 	text, _, _ := strings.Cut(strings.TrimSpace(string(p)), " starting with ")
 	if !strings.HasPrefix(text, "Unsolicited response received on idle HTTP channel") {
-		text = "net/http had something to say that may quote a message; it is withheld"
+		text = "net/http logged a message; it is not shown here because it may quote request or response bytes"
 	}
 	l.logger.Warn(text)
 	return len(p), nil

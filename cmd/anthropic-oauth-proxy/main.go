@@ -1,8 +1,8 @@
 // Command anthropic-oauth-proxy forwards Anthropic API requests and adds the beta flag that OAuth tokens need, for
 // gateways that cannot add headers. With no arguments and no file it serves 127.0.0.1:8080 for https://api.anthropic.com.
 //
-// Exit codes: 0 after a drain, 1 when it cannot start or serve, 2 for wrong flags or configuration, 130 when a second SIGINT
-// ends it at once.
+// Exit codes: 0 after a drain, 1 if it cannot start or serve or --doctor finds a fault, 2 for wrong flags or configuration, 130
+// after a second SIGINT.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 func main() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // nohup wants it to be
+	if !signal.Ignored(syscall.SIGHUP) { // it is, under nohup
 		signal.Notify(signals, syscall.SIGHUP)
 	}
 	signal.Ignore(syscall.SIGPIPE) // the reader of the log may go away

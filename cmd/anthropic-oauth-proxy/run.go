@@ -38,7 +38,7 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
-	log := newLines(stderr, cfg.LogLevel)
+	log := newAsyncLog(stderr, cfg.LogLevel)
 	for _, warning := range cfg.Warnings {
 		log.logger.Warn(warning)
 	}
@@ -93,8 +93,11 @@ func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) i
 	}
 }
 
+// maxScrapes is how many scrapes of /metrics may run at once; more get 503.
+const maxScrapes = 4
+
 // serve wires the parts and serves until the first signal, then drains.
-func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
+func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 	logger := lines.logger
 	logger.Info("initializing", "state", "initializing", "version", version(), "config", cfg.File, "upstream", cfg.Proxy.UpstreamURL)
 	log.SetFlags(0)
@@ -119,11 +122,12 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *lines) int {
 	}, m)
 	s = server.New(server.Options{
 		Proxy:      handler,
-		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}),
 		NotAllowed: http.HandlerFunc(proxy.NotAllowed),
 		Health: func() server.Counts {
 			return server.Counts{RequestsServed: m.Served(), ErrorsTotal: m.Errors(), InFlight: m.InFlight.Load()}
 		},
+		MaxConns:    2 * int(cfg.Proxy.MaxConnections),
 		Drain:       time.Duration(cfg.Proxy.DrainTimeoutSecs) * time.Second,
 		AbortCause:  proxy.ErrDraining,
 		Logger:      logger,

@@ -146,11 +146,11 @@ func TestLogReaderGoesAway(t *testing.T) {
 	assert.Equal(t, p.exit(), 0)
 }
 
-// Contract section 8: what waits for its reader is bounded in bytes as well, for a path may have 64 KiB, and every line that is not
+// Contract section 8: what waits for its reader is bounded in bytes as well, however long its lines are, and every line that is not
 // written is counted.
 func TestUnwrittenLinesAreBounded(t *testing.T) {
 	r, w := io.Pipe()
-	l := newLines(w, slog.LevelInfo)
+	l := newAsyncLog(w, slog.LevelInfo)
 	line := append(bytes.Repeat([]byte("x"), 64<<10), '\n')
 	const sent = 1000
 	for range sent {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The file VERSION is the one place of the version: it is in the source, so a plain `go build`, `go install …@v…`, the flake
-// and the image all say the same, and the image's digest still depends on nothing but the source.
+// The file VERSION is the only place where the version is written. It is part of the source, so `go build`, `go install …@v…`,
+// the flake and the image all have the same version, and the image's digest depends on the source alone.
 //
 //go:embed VERSION
 var versionFile string

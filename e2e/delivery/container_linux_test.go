@@ -2,17 +2,14 @@ package delivery
 
 import (
 	"bufio"
-	"bytes"
-	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -126,118 +123,6 @@ func checkConfinement(t *testing.T, m manifests, p *pod) {
 	assert.Equal(t, p.account(t, "memory.max", "memory.limit_in_bytes"), m.container().Resources.Limits.Memory().Value())
 }
 
-const firstEvent = "data: begun\n\n"
-
-// As many streams as there are slots but a few, and through those few request bodies of twelve times the budget, the greatest that
-// may come among them, under the manifest's memory limit. Nothing is refused and nothing is killed.
-func TestMemoryLimitHoldsAtTheConfiguredLimits(t *testing.T) {
-	m := rendered(t)
-	config := configOf(t, m).Proxy
-	streams := int(config.MaxConnections) * 9 / 10
-	var bodies []int64
-	for range 64 {
-		bodies = append(bodies, min(10*mebibyte, config.MaxBodyBytes))
-	}
-	for range 8 {
-		bodies = append(bodies, config.MaxBodyBytes)
-	}
-
-	n := newNetwork(t)
-	finish := make(chan struct{})
-	var received atomic.Int64
-	serveUpstream(t, n, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/stream" {
-			io.WriteString(w, firstEvent)
-			_ = http.NewResponseController(w).Flush()
-			select {
-			case <-finish:
-			case <-r.Context().Done():
-			}
-			return
-		}
-		read, _ := io.Copy(io.Discard, r.Body)
-		received.Add(read)
-	})
-	p := startPod(t, m, n)
-	client := n.client()
-	waitUntilHealthy(t, p, client)
-
-	ctx, cancel := context.WithTimeout(t.Context(), 4*deadline)
-	defer cancel()
-	failures := make(chan error, streams+len(bodies))
-	do := func(method, path string, body io.Reader, read func(io.Reader) error) {
-		request, err := http.NewRequestWithContext(ctx, method, address+path, body)
-		if err != nil {
-			failures <- err
-			return
-		}
-		response, err := client.Do(request)
-		if err != nil {
-			failures <- fmt.Errorf("%s: %w", path, err)
-			return
-		}
-		defer response.Body.Close()
-		if response.StatusCode != http.StatusOK {
-			refusal, _ := io.ReadAll(response.Body)
-			failures <- fmt.Errorf("%s: %s: %s", path, response.Status, refusal)
-			return
-		}
-		if err := read(response.Body); err != nil {
-			failures <- fmt.Errorf("%s: %w", path, err)
-		}
-	}
-
-	var open, done sync.WaitGroup
-	for range streams {
-		open.Add(1)
-		done.Go(func() {
-			begun := sync.OnceFunc(open.Done)
-			defer begun()
-			do(http.MethodGet, "/stream", nil, func(body io.Reader) error {
-				if _, err := io.ReadFull(body, make([]byte, len(firstEvent))); err != nil {
-					return err
-				}
-				begun()
-				_, err := io.Copy(io.Discard, body)
-				return err
-			})
-		})
-	}
-	open.Wait()
-	withStreams := p.account(t, "memory.current", "memory.usage_in_bytes")
-
-	content := bytes.Repeat([]byte("x"), int(config.MaxBodyBytes))
-	var sent sync.WaitGroup
-	var total int64
-	for _, size := range bodies {
-		total += size
-		sent.Go(func() {
-			// Chunked, so that the proxy cannot know the size: the dearest way to hold a body.
-			do(http.MethodPost, "/upload", io.MultiReader(bytes.NewReader(content[:size])), func(body io.Reader) error {
-				_, err := io.Copy(io.Discard, body)
-				return err
-			})
-		})
-	}
-	sent.Wait()
-	close(finish)
-	done.Wait()
-	if count := len(failures); count > 0 {
-		t.Fatalf("%d of %d requests failed, the first with: %v", count, cap(failures), <-failures)
-	}
-	assert.Equal(t, received.Load(), total)
-
-	limit := m.container().Resources.Limits.Memory().Value()
-	peak := p.account(t, "memory.peak", "memory.max_usage_in_bytes")
-	t.Logf("%d streams: %d MiB; with %d uploads at most %d of %d MiB", streams, withStreams/mebibyte, len(bodies), peak/mebibyte, limit/mebibyte)
-	assert.Assert(t, peak < limit, "the container ran into its memory limit")
-	select {
-	case <-p.ended:
-		t.Fatalf("the container has ended: %v", p.err)
-	default:
-	}
-}
-
 const deadline = 30 * time.Second
 
 // waitFor polls, for as long as the container lives.
@@ -276,10 +161,12 @@ func serveUpstream(t *testing.T, n *network, handler http.HandlerFunc) {
 	t.Helper()
 	trusted, err := upstreamAuthority()
 	assert.NilError(t, err)
+	certificate, err := trusted.Issue(func(c *x509.Certificate) { c.DNSNames = []string{upstreamName} })
+	assert.NilError(t, err)
 	server := httptest.NewUnstartedServer(handler)
 	assert.NilError(t, server.Listener.Close())
 	server.Listener = n.listen(t, "127.0.0.1:443")
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{trusted.certificate}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)

@@ -6,7 +6,7 @@
 //
 // There is no code here, only tests. What the road needs stands in files of its own:
 //
-//	tools_test.go        the repository, copies of it, and the tools (ko, runc)
+//	tools_test.go        the repository, a copy of it, and ko
 //	registry_test.go     the registry and the base image
 //	ko_test.go           running .github/resolve.sh
 //	render_test.go       rendering k8s/ and decoding it strictly

@@ -22,6 +22,8 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/checkout"
 )
 
 const entrypoint = "/ko-app/anthropic-oauth-proxy"
@@ -109,29 +111,34 @@ func TestBaseIsPinned(t *testing.T) {
 	assert.Assert(t, pinned.Match(config), "defaultBaseImage in .ko.yaml names no digest")
 }
 
-// Two people, two places, one image: the digest depends on the source and the version of Go alone. The second clone is built as
-// unluckily as can be: deeper down, on another branch with a tag, with changed and untracked files that are not part of the
-// program, under a go.work, in an environment that changes a build that lets it, and with a Go whose standard library is patched.
+// Two people, two places, one image: the digest depends on the source and the version of Go alone. The second clone is built where
+// everything else differs: its folder, branch, tag and untracked files, a go.work, the environment, what `go env -w` wrote into the
+// home, and a Go whose standard library is patched.
 func TestSameSourceSameDigest(t *testing.T) {
 	first := digest(theImage(t).reference)
-	source, err := checkout()
+	original, err := source()
 	assert.NilError(t, err)
-	parent := t.TempDir()
+	parent, home := t.TempDir(), t.TempDir()
 	dir := filepath.Join(parent, "a", "much deeper", "folder")
-	assert.NilError(t, clone(source, dir))
+	assert.NilError(t, checkout.Copy(original, dir))
 	for _, args := range [][]string{{"checkout", "--quiet", "-b", "elsewhere"}, {"tag", "v99.0.0"}} {
-		_, err := git(dir, args...)
+		_, err := checkout.Git(dir, args...)
 		assert.NilError(t, err)
 	}
-	write := func(path, content string) { assert.NilError(t, os.WriteFile(path, []byte(content), 0o700)) }
+	write := func(path, content string) {
+		assert.NilError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		assert.NilError(t, os.WriteFile(path, []byte(content), 0o700))
+	}
 	write(filepath.Join(dir, "untracked.txt"), "not part of the program\n")
 	write(filepath.Join(dir, "README.md"), "changed\n")
 	write(filepath.Join(parent, "go.work"), "go 1.26.0\n\ngodebug http2client=0\n\nuse \"./a/much deeper/folder\"\n")
+	write(filepath.Join(home, "go", "env"), "GOFLAGS=-gcflags=all=-l\nGOAMD64=v2\nGOARM64=v8.1\n")
 	run := koRun{dir: dir, repo: "another/image", env: []string{
 		"PATH=" + patchedGo(t) + ":" + os.Getenv("PATH"),
-		"HOME=" + t.TempDir(), "CGO_ENABLED=1", "GOFLAGS=-buildvcs=true", "GOAMD64=v3", "SOURCE_DATE_EPOCH=1", "USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
+		"HOME=" + home, "XDG_CONFIG_HOME=" + home, "GOCACHE=" + goEnv(t, "GOCACHE"), "GOMODCACHE=" + goEnv(t, "GOMODCACHE"),
+		"GOFLAGS=-buildvcs=true -tags=timetzdata", "GOAMD64=v3", "CGO_ENABLED=1", "SOURCE_DATE_EPOCH=1",
+		"USER=somebody", "LANG=C", "TZ=Pacific/Auckland",
 	}}
-	run.env = append(run.env, "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE")) // HOME moved them
 	_, second, err := run.resolve()
 	assert.NilError(t, err)
 	assert.Equal(t, digest(second), first, "something outside the source gets into the image: see .ko.yaml and .github/resolve.sh")

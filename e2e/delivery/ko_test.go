@@ -48,7 +48,7 @@ func (r koRun) resolve(args ...string) (manifests, reference string, err error) 
 		"KO_DOCKER_REPO="+host+"/"+r.repo,
 		"KO_DEFAULTBASEIMAGE="+host+"/base",
 		"DOCKER_CONFIG="+filepath.Join(scratch, "no-docker-config"), // no credential helper of this machine is asked
-		"GOFLAGS=-buildvcs=auto",                                    // the machine's own flags must not hide what .ko.yaml forgets
+		"GITHUB_REPOSITORY=",                                        // as at a desk, also when this is CI
 	)
 	cmd.Env = append(cmd.Env, r.env...)
 	cmd.Stdin = strings.NewReader(strings.Join(documents, "---\n"))
@@ -75,7 +75,7 @@ type built struct{ manifests, reference string }
 
 // theBuild is the image as this tree makes it, built once for all tests that look at it.
 var theBuild = sync.OnceValues(func() (built, error) {
-	dir, err := checkout()
+	dir, err := source()
 	if err != nil {
 		return built{}, err
 	}

@@ -66,7 +66,7 @@ func TestGracePeriodCoversPreStopAndDrain(t *testing.T) {
 }
 
 // What the configuration allows fits into GOMEMLIMIT, and that into the kernel's limit with room for what Go does not count: the
-// binary's own pages and the kernel's socket buffers. TestMemoryLimitHoldsAtTheConfiguredLimits tries it.
+// binary's own pages and the kernel's socket buffers. e2e/hostile tries it.
 func TestMemoryLimitCoversWhatTheConfigurationAllows(t *testing.T) {
 	m := rendered(t)
 	config := configOf(t, m).Proxy

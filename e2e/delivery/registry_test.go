@@ -3,21 +3,12 @@ package delivery
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
 	"log"
-	"math/big"
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
@@ -27,6 +18,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 const (
@@ -55,7 +48,7 @@ func pushBase(reference string) error {
 	if err != nil {
 		return err
 	}
-	layer, err := baseLayer(trusted.pem)
+	layer, err := baseLayer(trusted.PEM)
 	if err != nil {
 		return err
 	}
@@ -120,33 +113,5 @@ func baseLayer(certificates []byte) (v1.Layer, error) {
 	}, tarball.WithMediaType(types.OCILayer))
 }
 
-// authority is a certificate for the API's name that vouches for itself.
-type authority struct {
-	certificate tls.Certificate
-	pem         []byte
-}
-
-var upstreamAuthority = sync.OnceValues(func() (authority, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return authority{}, err
-	}
-	template := x509.Certificate{
-		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "stand-in for the API"},
-		DNSNames:              []string{upstreamName},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(24 * time.Hour),
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		IsCA:                  true,
-		BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
-	if err != nil {
-		return authority{}, err
-	}
-	return authority{
-		certificate: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key},
-		pem:         pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-	}, nil
-})
+// upstreamAuthority is the only one that the base image trusts.
+var upstreamAuthority = sync.OnceValues(standin.NewAuthority)

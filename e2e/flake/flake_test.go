@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -13,6 +14,9 @@ import (
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
 )
+
+// inPublish is what the workflows call in the small shell.
+var inPublish = regexp.MustCompile(`nix develop \.#publish -c (\S+)`)
 
 var systems = []string{"x86_64-linux", "aarch64-linux", "aarch64-darwin"}
 
@@ -32,6 +36,7 @@ func TestFlake(t *testing.T) {
 				assert.Check(t, cmp.Contains(outputs[output], system), "flake.nix: %s lacks a system", output)
 			}
 		}
+		assert.Check(t, cmp.Contains(outputs["overlays"], "default"))
 	})
 
 	// Compiles the package and its tests from what the flake calls its source.
@@ -59,21 +64,39 @@ func TestFlake(t *testing.T) {
 		assert.Assert(t, cmp.Contains(config, "127.0.0.1:8080"))
 	})
 
-	t.Run("the shell has the tools", func(t *testing.T) {
+	t.Run("the overlay adds the same package", func(t *testing.T) {
+		apply := "overlay: (overlay (builtins.getFlake \"path:" + nix.pkgs + "\").legacyPackages." + nix.system + " { }).anthropic-oauth-proxy.outPath"
+		added := nix.succeeds(t, nix.stub("eval", "--impure", "--raw", ".#overlays.default", "--apply", apply)...)
+		assert.Equal(t, added, nix.succeeds(t, nix.stub("eval", "--raw", ".#packages."+nix.system+".default.outPath")...))
+	})
+
+	t.Run("the shells have the tools", func(t *testing.T) {
 		tools := "go gofmt gopls golangci-lint just ko kubectl kustomize kind crane cosign curl jq promtool shellcheck " +
 			"actionlint zizmor treefmt nixfmt shfmt git gh node npm"
 		if runtime.GOOS == "linux" {
 			tools += " runc ip iptables nginx haproxy caddy"
 		}
-		found := nix.succeeds(t, nix.stub("develop", "--command", "bash", "-c", "command -v "+tools)...)
-		paths := strings.Fields(found)
-		assert.Equal(t, len(paths), len(strings.Fields(tools)), "nix develop lacks one of: %s\nit has:\n%s", tools, found)
-		for _, path := range paths {
-			assert.Assert(t, strings.HasPrefix(path, nix.store), "nix develop: %s comes from this machine, not from the flake", path)
+		publish := "go ko kubectl" // what `just render` calls
+		files, err := filepath.Glob(filepath.Join(repository, ".github", "workflows", "*.yml"))
+		assert.NilError(t, err)
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			assert.NilError(t, err)
+			for _, match := range inPublish.FindAllStringSubmatch(string(content), -1) {
+				publish += " " + match[1]
+			}
 		}
-		version := nix.succeeds(t, nix.stub("develop", "--command", "bash", "-c", "go version; echo GOTOOLCHAIN=$GOTOOLCHAIN")...)
-		assert.Assert(t, cmp.Contains(version, "go1.26"))
-		assert.Assert(t, cmp.Contains(version, "GOTOOLCHAIN=local"))
+		for shell, tools := range map[string]string{"default": tools, "publish": publish} {
+			found := nix.succeeds(t, nix.stub("develop", ".#"+shell, "--command", "bash", "-c", "command -v "+tools)...)
+			paths := strings.Fields(found)
+			assert.Equal(t, len(paths), len(strings.Fields(tools)), "nix develop .#%s lacks one of: %s\nit has:\n%s", shell, tools, found)
+			for _, path := range paths {
+				assert.Assert(t, strings.HasPrefix(path, nix.store), "%s comes from this machine, not from the flake", path)
+			}
+			version := nix.succeeds(t, nix.stub("develop", ".#"+shell, "--command", "bash", "-c", "go version; echo GOTOOLCHAIN=$GOTOOLCHAIN")...)
+			assert.Assert(t, cmp.Contains(version, "go1.26"))
+			assert.Assert(t, cmp.Contains(version, "GOTOOLCHAIN=local"))
+		}
 	})
 
 	t.Run("nix fmt formats", func(t *testing.T) {
@@ -87,84 +110,20 @@ func TestFlake(t *testing.T) {
 	t.Run("broken", func(t *testing.T) { broken(t, nix) })
 }
 
-// What is broken here on purpose has to end in an error that names it.
+// A check that got too small a part of the tree would pass and see nothing. Each has to find what is broken here on purpose.
 func broken(t *testing.T, nix *nixEnv) {
-	check := func(name string) []string { return nix.stub("build", "--no-link", ".#checks."+nix.system+"."+name) }
-	for _, c := range []struct {
-		name, file, old, new string
-		command              []string
-		message              string
-	}{
-		{
-			name: "a misspelt package",
-			file: "flake.nix", old: `pkgs\.gopls`, new: "pkgs.gopsl",
-			command: nix.stub("flake", "check"),
-			message: "attribute 'gopsl' missing",
-		},
-		{
-			name: "a misspelt argument of buildGoModule",
-			file: "flake.nix", old: `ldflags = \[`, new: "ldFlags = [",
-			command: nix.stub("build", "--no-link"),
-			message: "called without required argument 'ldflags'",
-		},
-		{
-			name: "a stale vendorHash",
-			file: "flake.nix", old: `vendorHash = ".*";`, new: `vendorHash = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";`,
-			command: nix.stub("build", "--no-link"),
-			message: "hash mismatch in fixed-output derivation",
-		},
-		{
-			name: "a package that is not in the source",
-			file: "flake.nix", old: `\./internal\n`, new: "\n",
-			command: nix.stub("build", "--no-link"),
-			message: "anthropic-oauth-proxy/internal/",
-		},
-		{
-			name: "a file that gofmt would change",
-			file: "cmd/anthropic-oauth-proxy/main.go", old: `\npackage main\n`, new: "\npackage  main\n",
-			command: check("formatting"),
-			message: "cmd/anthropic-oauth-proxy/main.go",
-		},
-		{
-			name: "what golangci-lint finds",
-			file: "cmd/anthropic-oauth-proxy/main.go", old: `\nfunc main\(\) \{`, new: "\nfunc unused() {}\n\nfunc main() {",
-			command: check("lint"),
-			message: "func unused is unused",
-		},
-		{
-			name: "a test that does not compile",
-			file: "internal/metrics/metrics_test.go", old: `\nimport \(\n`, new: "\nimport (\n\t\"no/such/package\"\n",
-			command: check("tests"),
-			message: "no/such/package",
-		},
-		{
-			name: "what shellcheck finds",
-			file: ".github/resolve.sh", old: `\nexport KO_GO_PATH=.*\n`, new: "\nexport KO_GO_PATH=$toolchain/$unknown\n",
-			command: check("scripts"),
-			message: "unknown is referenced but not assigned",
-		},
-		{
-			name: "a token that is left behind",
-			file: ".github/workflows/checks.yml", old: `persist-credentials: false`, new: "fetch-depth: 1",
-			command: check("workflows"),
-			message: "artipacked",
-		},
-		{
-			name: "an unknown key of the configuration",
-			file: "k8s/config.toml", old: `retries = `, new: "retrys = ",
-			command: check("manifests"),
-			message: "retrys",
-		},
-		{
-			name: "an input that is not the one in the lock file",
-			file: "flake.nix", old: `github:NixOS/nixpkgs/nixpkgs-unstable`, new: "path:" + nix.pkgs,
-			command: []string{"flake", "metadata", "--no-update-lock-file"},
-			message: "requires lock file changes",
-		},
+	for _, c := range []struct{ check, file, old, new, message string }{
+		{"formatting", "e2e/standin/standin.go", `\npackage standin\n`, "\npackage  standin\n", "e2e/standin/standin.go"},
+		{"formatting", "justfile", `\ndefault:\n`, "\ndefault :\n", "justfile"},
+		{"lint", "cmd/anthropic-oauth-proxy/main.go", `\nfunc main\(\) \{`, "\nfunc unused() {}\n\nfunc main() {", "func unused is unused"},
+		{"tests", "internal/contract_test.go", `\nimport \(\n`, "\nimport (\n\t\"no/such/package\"\n", "no/such/package"},
+		{"scripts", ".github/resolve.sh", `\nexport KO_GO_PATH=.*\n`, "\nexport KO_GO_PATH=$unknown\n", "unknown is referenced but not assigned"},
+		{"workflows", ".github/workflows/checks.yml", `persist-credentials: false`, "fetch-depth: 1", "artipacked"},
+		{"manifests", "k8s/config.toml", `retries = `, "retrys = ", "retrys"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		t.Run(c.check+" "+c.file, func(t *testing.T) {
 			nix.edit(t, c.file, c.old, c.new)
-			output := nix.fails(t, c.command...)
+			output := nix.fails(t, nix.stub("build", "--no-link", ".#checks."+nix.system+"."+c.check)...)
 			assert.Assert(t, cmp.Contains(output, c.message))
 		})
 	}

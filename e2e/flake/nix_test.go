@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/checkout"
 )
 
 const repository = "../.."
@@ -77,11 +79,7 @@ func install(t *testing.T) *nixEnv {
 	conf := "experimental-features = nix-command flakes\nsandbox = false\nbuild-users-group =\nsubstituters =\nflake-registry =\n"
 	assert.NilError(t, os.WriteFile(filepath.Join(dir, "conf", "nix.conf"), []byte(conf), 0o644))
 
-	copyRepository(t, nix.source)
-	nix.git(t, "init", "--quiet")
-	nix.git(t, "add", "--all")
-	nix.git(t, "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "--quiet", "--message", "copy")
-
+	assert.NilError(t, checkout.Copy(repository, nix.source))
 	assert.NilError(t, os.CopyFS(nix.pkgs, os.DirFS("testdata/nixpkgs")))
 	assert.NilError(t, os.WriteFile(filepath.Join(nix.pkgs, "host.nix"), []byte(hostFacts(t, nix.system)), 0o644))
 	return nix
@@ -95,27 +93,6 @@ func hostFacts(t *testing.T, system string) string {
 	assert.NilError(t, err)
 	return fmt.Sprintf("{ system = %q; shell = %q; path = %q; goCache = %q; goModCache = %q; }\n",
 		system, shell, os.Getenv("PATH"), goCommand(t, "env", "GOCACHE"), goCommand(t, "env", "GOMODCACHE"))
-}
-
-// copyRepository takes what git tracks or would track, with the changes that are not committed yet.
-func copyRepository(t *testing.T, to string) {
-	t.Helper()
-	list := exec.Command("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	list.Dir = repository
-	names, err := list.Output()
-	assert.NilError(t, err, "git ls-files: run this test in a git checkout")
-	for name := range strings.SplitSeq(strings.TrimRight(string(names), "\x00"), "\x00") {
-		from, to := filepath.Join(repository, name), filepath.Join(to, name)
-		info, err := os.Stat(from)
-		if os.IsNotExist(err) { // deleted, and the deletion not yet committed
-			continue
-		}
-		assert.NilError(t, err)
-		content, err := os.ReadFile(from)
-		assert.NilError(t, err)
-		assert.NilError(t, os.MkdirAll(filepath.Dir(to), 0o755))
-		assert.NilError(t, os.WriteFile(to, content, info.Mode().Perm()))
-	}
 }
 
 // stub completes a command with the stand-in for nixpkgs. Options stand before `--`, where a program's own arguments begin.
@@ -161,12 +138,4 @@ func (n *nixEnv) edit(t *testing.T, name, old, new string) {
 	assert.Assert(t, !bytes.Equal(changed, content), "%s has nothing like %s any more: this test breaks it there", name, old)
 	t.Cleanup(func() { assert.NilError(t, os.WriteFile(path, content, 0o644)) })
 	assert.NilError(t, os.WriteFile(path, changed, 0o644))
-}
-
-func (n *nixEnv) git(t *testing.T, args ...string) {
-	t.Helper()
-	cmd := exec.Command("git", args...)
-	cmd.Dir, cmd.Env = n.source, n.env
-	output, err := cmd.CombinedOutput()
-	assert.NilError(t, err, "git %s: %s", strings.Join(args, " "), output)
 }

@@ -99,5 +99,5 @@ func TestPromtoolAcceptsTheDashboardsQueries(t *testing.T) {
 			})
 		}
 	}
-	assert.NilError(t, promtoolRuns(t, monitoringv1.PrometheusRuleSpec{Groups: []monitoringv1.RuleGroup{group}}, "check", "rules", "rules.yaml"))
+	assert.NilError(t, promtoolRuns(t, monitoringv1.PrometheusRuleSpec{Groups: []monitoringv1.RuleGroup{group}}, "", "check", "rules", "rules.yaml"))
 }

@@ -1,10 +1,12 @@
-// Package readme compares the README with the program.
+// Package readme compares the README with the program, and its and the runbook's figures of memory with what is deployed.
 package readme
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,4 +37,45 @@ func TestKeys(t *testing.T) {
 	}
 	assert.Assert(t, len(real) > 0, "%s", printed)
 	assert.DeepEqual(t, documented, real)
+}
+
+// The README has the Deployment's memory limit and GOMEMLIMIT. The runbook's example of a larger body limit starts from what is
+// deployed, and what it adds is enough: a body fits into three quarters of max_buffered_bytes, which the sum counts twice.
+func TestMemory(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile("../../" + name)
+		assert.NilError(t, err)
+		return string(text)
+	}
+	number := func(text, pattern string) int {
+		m := regexp.MustCompile(pattern).FindStringSubmatch(text)
+		assert.Assert(t, m != nil, "nothing matches %s", pattern)
+		n, err := strconv.Atoi(m[1])
+		assert.NilError(t, err)
+		return n
+	}
+	readme, runbook, deployment, config := read("README.md"), read("docs/runbook.md"), read("k8s/deployment.yaml"), read("k8s/config.toml")
+	goLimit, limit := number(deployment, `value: (\d+)MiB`), number(deployment, `limits:\s+memory: (\d+)Mi`)
+	want := fmt.Sprintf("%d MiB with `GOMEMLIMIT=%dMiB`", limit, goLimit)
+	assert.Assert(t, strings.Contains(readme, want), "README.md must say %s", want)
+
+	more := map[string]int{}
+	for _, tt := range []struct {
+		name     string
+		deployed int
+		unit     string
+	}{
+		{"max_body_bytes", number(config, `max_body_bytes = (\d+)`), ""},
+		{"max_buffered_bytes", number(config, `max_buffered_bytes = (\d+)`), ""},
+		{"GOMEMLIMIT", goLimit, "MiB"},
+		{"memory, twice", limit, "Mi"},
+	} {
+		line := fmt.Sprintf(`(?m)^%s +%d%s → (\d+)%s `, tt.name, tt.deployed, tt.unit, tt.unit)
+		more[tt.name] = number(runbook, line) - tt.deployed
+		if tt.name == "max_buffered_bytes" {
+			assert.Assert(t, number(runbook, line)*3/4 >= number(runbook, `→ (\d+)`), "the body does not fit into three quarters of max_buffered_bytes")
+		}
+	}
+	assert.Equal(t, more["GOMEMLIMIT"], 2*more["max_buffered_bytes"]>>20)
+	assert.Equal(t, more["memory, twice"], more["GOMEMLIMIT"])
 }

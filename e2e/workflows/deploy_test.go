@@ -1,7 +1,7 @@
-// Package workflows tests the scripts that the workflows call.
 package workflows
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +10,8 @@ import (
 
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/assert/cmp"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/checkout"
 )
 
 // repository is the tree under test.
@@ -21,113 +23,187 @@ spec:
   template:
     spec:
       containers:
-        - image: ghcr.io/basher83/anthropic-oauth-proxy@sha256:DIGEST
+        - image: ghcr.io/somebody/anthropic-oauth-proxy@sha256:DIGEST
 `
 
 func withDigest(digit string) string {
 	return strings.Replace(manifest, "DIGEST", strings.Repeat(digit, 64), 1)
 }
 
-// A checkout is a shallow clone, as actions/checkout makes it, of a repository that stands for GitHub's.
-type checkout struct{ origin, work string }
-
-func newCheckout(t *testing.T) checkout {
+func git(t *testing.T, dir string, args ...string) string {
 	t.Helper()
-	dir := t.TempDir()
-	c := checkout{origin: filepath.Join(dir, "origin.git"), work: filepath.Join(dir, "work")}
-	first := filepath.Join(dir, "first")
-	git(t, dir, "init", "--quiet", "--initial-branch", "main", "--bare", c.origin)
-	git(t, dir, "init", "--quiet", "--initial-branch", "main", first)
-	assert.NilError(t, os.WriteFile(filepath.Join(first, "README.md"), []byte("main\n"), 0o644))
-	git(t, first, "add", "--all")
-	git(t, first, "commit", "--quiet", "--message", "first")
-	git(t, first, "push", "--quiet", c.origin, "main")
-	git(t, dir, "clone", "--quiet", "--depth", "1", "file://"+c.origin, c.work)
-	return c
+	output, err := checkout.Git(dir, args...)
+	assert.NilError(t, err)
+	return output
 }
 
-func (c checkout) pushDeploy(t *testing.T, stdin string, args ...string) (string, error) {
+// newOrigin is a repository that stands for GitHub's, with one commit on main.
+func newOrigin(t *testing.T) string {
+	t.Helper()
+	origin := filepath.Join(t.TempDir(), "origin.git")
+	git(t, ".", "init", "--quiet", "--initial-branch", "main", "--bare", origin)
+	pushMain(t, origin)
+	return origin
+}
+
+func pushMain(t *testing.T, origin string) {
+	t.Helper()
+	work := t.TempDir()
+	git(t, work, "clone", "--quiet", origin, ".")
+	git(t, work, "commit", "--quiet", "--allow-empty", "--message", "one more")
+	git(t, work, "push", "--quiet", origin, "HEAD:main")
+}
+
+// clone is shallow, as actions/checkout makes it.
+func clone(t *testing.T, origin string) string {
+	t.Helper()
+	dir := t.TempDir()
+	git(t, dir, "clone", "--quiet", "--depth", "1", "file://"+origin, ".")
+	return dir
+}
+
+func pushDeploy(t *testing.T, work, stdin string, args ...string) (string, error) {
 	t.Helper()
 	script, err := filepath.Abs(repository + "/.github/push-deploy.sh")
 	assert.NilError(t, err)
-	cmd := command(c.work, script, args...)
+	cmd := exec.Command(script, args...)
+	cmd.Dir, cmd.Env = work, checkout.Env()
 	cmd.Stdin = strings.NewReader(stdin)
 	output, err := cmd.CombinedOutput()
 	return string(output), err
 }
 
-func command(dir, name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
-		"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=test@localhost", "GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=test@localhost")
-	return cmd
-}
-
-func git(t *testing.T, dir string, args ...string) string {
-	t.Helper()
-	output, err := command(dir, "git", args...).CombinedOutput()
-	assert.NilError(t, err, "git %s: %s", strings.Join(args, " "), output)
-	return strings.TrimSpace(string(output))
-}
-
 func TestPushDeploy(t *testing.T) {
-	c := newCheckout(t)
-	commits := func() string { return git(t, c.origin, "rev-list", "--count", "deploy") }
+	origin := newOrigin(t)
+	work := clone(t, origin)
+	pushes := func(digit, message string, args ...string) {
+		t.Helper()
+		output, err := pushDeploy(t, work, withDigest(digit), args...)
+		assert.NilError(t, err, output)
+		assert.Assert(t, cmp.Contains(output, message))
+	}
+	deployed := func(digit, commits string) {
+		t.Helper()
+		assert.Equal(t, git(t, origin, "show", "deploy:k8s/manifest.yaml"), strings.TrimSpace(withDigest(digit)))
+		assert.Equal(t, git(t, origin, "rev-list", "--count", "deploy"), commits)
+	}
 
-	output, err := c.pushDeploy(t, withDigest("a"))
-	assert.NilError(t, err, output)
-	assert.Equal(t, git(t, c.origin, "ls-tree", "-r", "--name-only", "deploy"), "k8s/kustomization.yaml\nk8s/manifest.yaml")
-	assert.Equal(t, git(t, c.origin, "show", "deploy:k8s/manifest.yaml"), strings.TrimSpace(withDigest("a")))
-	assert.Assert(t, cmp.Contains(git(t, c.origin, "show", "deploy:k8s/kustomization.yaml"), "  - manifest.yaml"))
-	assert.Equal(t, commits(), "1")
-	assert.Assert(t, cmp.Contains(git(t, c.origin, "log", "--format=%s", "-1", "deploy"), git(t, c.work, "rev-parse", "HEAD")))
-	assert.Equal(t, git(t, c.work, "status", "--porcelain"), "", "the checkout itself should be as it was")
+	pushes("a", "pushed")
+	deployed("a", "1")
+	assert.Equal(t, git(t, origin, "ls-tree", "-r", "--name-only", "deploy"), "k8s/kustomization.yaml\nk8s/manifest.yaml")
+	assert.Assert(t, cmp.Contains(git(t, origin, "show", "deploy:k8s/kustomization.yaml"), "  - manifest.yaml"))
+	assert.Assert(t, cmp.Contains(git(t, origin, "log", "--format=%s", "-1", "deploy"), git(t, work, "rev-parse", "HEAD")))
+	assert.Equal(t, git(t, work, "status", "--porcelain"), "", "the checkout itself should be as it was")
 
-	output, err = c.pushDeploy(t, withDigest("a"))
-	assert.NilError(t, err, output)
-	assert.Assert(t, cmp.Contains(output, "nothing changed on the branch deploy"))
-	assert.Equal(t, commits(), "1")
-
-	output, err = c.pushDeploy(t, withDigest("b"), "--dry-run")
-	assert.NilError(t, err, output)
-	assert.Assert(t, cmp.Contains(output, "+        - image: ghcr.io/basher83/anthropic-oauth-proxy@sha256:bbbb"))
-	assert.Equal(t, commits(), "1")
-
-	output, err = c.pushDeploy(t, withDigest("b"))
-	assert.NilError(t, err, output)
-	assert.Equal(t, git(t, c.origin, "show", "deploy:k8s/manifest.yaml"), strings.TrimSpace(withDigest("b")))
-	assert.Equal(t, commits(), "2")
-
-	// The branch moves on under other hands; the next run, from a fresh checkout or this one, builds on that.
-	output, err = newCheckoutOf(t, c.origin).pushDeploy(t, withDigest("c"))
-	assert.NilError(t, err, output)
-	output, err = c.pushDeploy(t, withDigest("d"))
-	assert.NilError(t, err, output)
-	assert.Equal(t, commits(), "4")
+	pushes("a", "nothing changed on the branch deploy")
+	deployed("a", "1")
+	pushes("b", "+        - image: ghcr.io/somebody/anthropic-oauth-proxy@sha256:bbbb", "--dry-run")
+	deployed("a", "1")
+	pushes("b", "pushed")
+	deployed("b", "2")
 }
 
-func newCheckoutOf(t *testing.T, origin string) checkout {
+// A is deployed, then B, and then somebody presses "Re-run" on A.
+func TestOldPublishDoesNotRollBack(t *testing.T) {
+	origin := newOrigin(t)
+	a := clone(t, origin)
+	output, err := pushDeploy(t, a, withDigest("a"))
+	assert.NilError(t, err, output)
+	pushMain(t, origin)
+	b := clone(t, origin)
+	output, err = pushDeploy(t, b, withDigest("b"))
+	assert.NilError(t, err, output)
+
+	output, err = pushDeploy(t, a, withDigest("a"))
+	assert.NilError(t, err, output)
+	assert.Equal(t, git(t, origin, "show", "deploy:k8s/manifest.yaml"), strings.TrimSpace(withDigest("b")))
+	assert.Assert(t, cmp.Contains(output, "nothing pushed, the branch deploy stays as it is"))
+	for _, work := range []string{a, b} {
+		assert.Assert(t, cmp.Contains(output, git(t, work, "rev-parse", "HEAD")))
+	}
+}
+
+// latest follows main's head, and only once the image is signed and verified.
+func TestLatestMoves(t *testing.T) {
+	origin := newOrigin(t)
+	work := clone(t, origin)
+	copyWorkflow(t, work, "publish.yml")
+	moves := func() string {
+		tagged := filepath.Join(t.TempDir(), "tagged")
+		printed, _, err := Step{File: "publish.yml", Job: "image", Name: "Move latest",
+			Nix: "echo \"$@\" >>" + tagged,
+			Env: []string{"IMAGE=image@sha256:1", "GITHUB_SHA=" + git(t, work, "rev-parse", "HEAD")}}.Run(work)
+		assert.NilError(t, err)
+		content, err := os.ReadFile(tagged)
+		if err != nil {
+			return printed
+		}
+		return string(content)
+	}
+	assert.Equal(t, moves(), "crane tag image@sha256:1 latest\n")
+	pushMain(t, origin)
+	assert.Assert(t, cmp.Contains(moves(), "latest stays where it is"))
+
+	publish, err := os.ReadFile(filepath.Join(repository, ".github", "workflows", "publish.yml"))
+	assert.NilError(t, err)
+	position := -1
+	for _, command := range []string{"just render", "cosign sign", "cosign verify", "crane tag"} {
+		next := strings.Index(string(publish), "-c "+command)
+		assert.Assert(t, next > position, "publish.yml: %s comes too early, or not at all", command)
+		position = next
+	}
+}
+
+// A release tags an image only if gh finds the attestation that publish.yml made on main for this commit.
+func TestReleaseVerifies(t *testing.T) {
+	work, bin := clone(t, newOrigin(t)), t.TempDir()
+	copyWorkflow(t, work, "release.yml")
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	for _, attested := range []bool{true, false} {
+		record := filepath.Join(t.TempDir(), "record")
+		gh := fmt.Sprintf("#!/bin/sh\necho gh \"$@\" >>%s\nexec %t\n", record, attested)
+		assert.NilError(t, os.WriteFile(filepath.Join(bin, "gh"), []byte(gh), 0o700))
+		_, _, err := Step{File: "release.yml", Job: "release", Name: "Verify the image of this commit and tag it",
+			Nix: "echo \"$@\" >>" + record + "\necho sha256:1",
+			Env: []string{"GITHUB_REPOSITORY=SomeBody/proxy", "GITHUB_REF_NAME=v1"}}.Run(work)
+		assert.Equal(t, err == nil, attested, err)
+		ran, err := os.ReadFile(record)
+		assert.NilError(t, err)
+		commit := git(t, work, "rev-parse", "HEAD")
+		want := "crane digest ghcr.io/somebody/proxy:" + commit + "\n" +
+			"gh attestation verify oci://ghcr.io/somebody/proxy@sha256:1 --repo SomeBody/proxy " +
+			"--signer-workflow SomeBody/proxy/.github/workflows/publish.yml --source-ref refs/heads/main --source-digest " + commit + "\n"
+		if attested {
+			want += "crane tag ghcr.io/somebody/proxy@sha256:1 v1\n"
+		}
+		assert.Equal(t, string(ran), want)
+	}
+}
+
+func copyWorkflow(t *testing.T, work, name string) {
 	t.Helper()
-	c := checkout{origin: origin, work: filepath.Join(t.TempDir(), "work")}
-	git(t, ".", "clone", "--quiet", "--depth", "1", "file://"+origin, c.work)
-	return c
+	folder := filepath.Join(".github", "workflows")
+	content, err := os.ReadFile(filepath.Join(repository, folder, name))
+	assert.NilError(t, err)
+	assert.NilError(t, os.MkdirAll(filepath.Join(work, folder), 0o700))
+	assert.NilError(t, os.WriteFile(filepath.Join(work, folder, name), content, 0o600))
 }
 
 func TestPushDeployRefuses(t *testing.T) {
+	origin := newOrigin(t)
+	work := clone(t, origin)
 	for _, c := range []struct{ name, stdin, message string }{
 		{"nothing", "", "names no image"},
 		{"a text without images", "kind: Service\n", "names no image"},
 		{"an image that ko has not resolved", "- image: ko://example.com/cmd\n", "pinned by its digest"},
-		{"a tag", "- image: ghcr.io/basher83/anthropic-oauth-proxy:latest\n", "pinned by its digest"},
+		{"a tag", "- image: ghcr.io/somebody/anthropic-oauth-proxy:latest\n", "pinned by its digest"},
 		{"one tag among digests", withDigest("a") + "        - image: busybox\n", "- image: busybox"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			checkout := newCheckout(t)
-			output, err := checkout.pushDeploy(t, c.stdin)
+			output, err := pushDeploy(t, work, c.stdin)
 			assert.Assert(t, err != nil)
 			assert.Assert(t, cmp.Contains(output, c.message))
-			assert.Equal(t, git(t, checkout.origin, "for-each-ref", "refs/heads/deploy"), "")
+			assert.Equal(t, git(t, origin, "for-each-ref", "refs/heads/deploy"), "")
 		})
 	}
 }

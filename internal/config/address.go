@@ -20,7 +20,7 @@ func checkListenAddr(s string) string {
 	return ""
 }
 
-// setUpstream parses upstream_url. What it says does not repeat the value, which may hold a password.
+// setUpstream parses upstream_url. Its messages do not repeat the value, which may contain a password.
 func (c *Config) setUpstream(s string) string {
 	const right = `must be an http or https URL with a host and perhaps a path, such as "https://api.anthropic.com"`
 	u, err := url.Parse(s)
@@ -28,7 +28,7 @@ func (c *Config) setUpstream(s string) string {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "":
 		return right
 	case u.User != nil:
-		return right + "; credentials do not belong in it, they come with each request"
+		return right + "; credentials do not belong in it: each client sends its own"
 	case u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return right + ", without query and fragment"
 	}
@@ -39,8 +39,8 @@ func (c *Config) setUpstream(s string) string {
 	return ""
 }
 
-// isLoop reports whether the upstream is our own listener: a request would take every slot and wait for itself. Names are
-// compared but not looked up.
+// isLoop reports whether the upstream is our own listener. Each request would then wait for itself until all slots are taken.
+// Names are compared but not looked up.
 func isLoop(listenAddr string, upstream *url.URL) bool {
 	listenHost, listenPort, _ := net.SplitHostPort(listenAddr)
 	listen, up := address(listenHost), address(upstream.Hostname())

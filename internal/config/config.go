@@ -1,17 +1,18 @@
-// Package config turns flags, environment and an optional TOML file into a Config, or into a list of everything that is
-// wrong with them. The fields of Proxy and Header are the manual of the file; contract section 7 is their source.
+// Package config reads flags, environment and an optional TOML file. It returns a Config, or an error that lists every
+// problem. The fields of Proxy and Header document the keys of the file (contract section 7).
 //
-// A key stands in two places: its field, and its line in define (or in readRules), which has its default and its check.
+// A key is written in two places: its field, and its line in define or readRules with the default and the check.
 package config
 
 import (
 	"log/slog"
 	"net/url"
+	"strings"
 
 	"github.com/pelletier/go-toml/v2"
 )
 
-// FileName is the file that is read from the working directory if it exists and none is named.
+// FileName is read from the working directory if it exists and no other file is named.
 const FileName = "anthropic-oauth-proxy.toml"
 
 // Config is the effective configuration.
@@ -21,8 +22,8 @@ type Config struct {
 
 	Upstream *url.URL   `toml:"-"` // Proxy.UpstreamURL, parsed
 	LogLevel slog.Level `toml:"-"` // flag --log-level or LOG_LEVEL; not in the file
-	File     string     `toml:"-"` // the file it was read from, or "" for the built-in defaults
-	Warnings []string   `toml:"-"` // what works but should be changed
+	File     string     `toml:"-"` // "" if there was none
+	Warnings []string   `toml:"-"` // settings that work but are probably a mistake
 }
 
 // Proxy is the [proxy] section.
@@ -31,30 +32,29 @@ type Proxy struct {
 	ListenAddr string `toml:"listen_addr"`
 	// UpstreamURL is where requests go: http or https, a host, and perhaps a path prefix. It cannot be ListenAddr.
 	UpstreamURL string `toml:"upstream_url"`
-	// TimeoutSecs limits, in seconds, one attempt's wait for the response headers, the upstream's silence on a response
-	// that has begun, and (if it is less than 30) the client's silence while it sends its body. Nothing limits a whole
-	// response. 600 is the API's and the official SDKs' own limit.
+	// TimeoutSecs is a limit in seconds: for an attempt's wait for the response headers, for the upstream's silence
+	// within a response, for a client that takes no byte of its answer, and (if less than 30) for a client that sends
+	// no byte of its body. A whole response has no limit. 600 is the API's and the official SDKs' own limit.
 	TimeoutSecs int64 `toml:"timeout_secs"`
-	// Retries is how many attempts may follow one that timed out, 0 to 5. The upstream may have run the first one, and
-	// billed it.
+	// Retries is how often an attempt that timed out is repeated, 0 to 5. The upstream may have run and billed it.
 	Retries int64 `toml:"retries"`
 	// MaxConnections is how many requests are proxied at once; more wait in order.
 	MaxConnections int64 `toml:"max_connections"`
 	// MaxBodyBytes is the largest request body, inclusive. 32 MiB is the API's own limit for messages.
 	MaxBodyBytes int64 `toml:"max_body_bytes"`
-	// MaxBufferedBytes limits all request bodies together; a request whose body does not fit waits. At least
-	// MaxBodyBytes.
+	// MaxBufferedBytes limits the memory for all request bodies together. A body that does not fit waits. It must be at
+	// least MaxBodyBytes.
 	MaxBufferedBytes int64 `toml:"max_buffered_bytes"`
 	// DrainTimeoutSecs is how long, in seconds, running requests may go on after SIGTERM; 0 aborts them at once.
 	DrainTimeoutSecs int64 `toml:"drain_timeout_secs"`
 }
 
-// Header is one [[headers]] rule. Rules in a file replace the default rule; a file without any keeps it.
+// Header is one [[headers]] rule. Rules in a file replace the built-in rule; a file without rules keeps it.
 type Header struct {
 	Name  string `toml:"name"`
 	Value string `toml:"value"`
-	// Mode is "set", which replaces the client's header, or "add", which takes Value for a comma-separated list and
-	// appends what the client did not send.
+	// Mode "set" replaces the client's header. Mode "add" appends those tokens of Value, a comma-separated list, that the
+	// client did not send. The default is "add" for anthropic-beta and "set" for every other header.
 	Mode string `toml:"mode"`
 }
 
@@ -63,6 +63,8 @@ const (
 	ModeSet = "set"
 	ModeAdd = "add"
 )
+
+func (h Header) isBeta() bool { return strings.EqualFold(h.Name, "anthropic-beta") }
 
 // define sets the defaults and returns the keys of [proxy].
 func (c *Config) define() []key {
@@ -82,7 +84,7 @@ func (c *Config) define() []key {
 	}
 }
 
-// Upper limits, far beyond sense but within the types that the values become.
+// Upper limits: larger than anybody needs, and small enough for the types that the values are converted to.
 const (
 	maxSecs  = 365 * 24 * 3600
 	maxBytes = 1 << 40

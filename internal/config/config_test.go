@@ -1,9 +1,11 @@
 package config_test
 
 import (
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,7 +52,7 @@ func TestEveryKey(t *testing.T) {
 [proxy]
 listen_addr = "[::1]:9090"
 upstream_url = "http://localhost:1/prefix/"
-timeout_secs = 60
+timeout_secs = 300
 retries = 0
 max_connections = 1
 max_body_bytes = 1
@@ -67,7 +69,7 @@ value = "2, 3"
 mode = "add"
 `)
 	assert.Assert(t, is.Len(problems, 0))
-	assert.DeepEqual(t, c.Proxy, config.Proxy{ListenAddr: "[::1]:9090", UpstreamURL: "http://localhost:1/prefix/", TimeoutSecs: 60,
+	assert.DeepEqual(t, c.Proxy, config.Proxy{ListenAddr: "[::1]:9090", UpstreamURL: "http://localhost:1/prefix/", TimeoutSecs: 300,
 		MaxConnections: 1, MaxBodyBytes: 1, MaxBufferedBytes: 1})
 	assert.Equal(t, c.Upstream.String(), "http://localhost:1/prefix/")
 	assert.DeepEqual(t, c.Headers, []config.Header{{"X-One", "1", "set"}, {"X-Two", "2, 3", "add"}})
@@ -179,8 +181,8 @@ func TestProblem(t *testing.T) {
 		"[[headers]]\nname=''\nvalue='x'":                                               `2: headers[0].name: must be a header name: `,
 		"[[headers]]\nname='X'\nvalue=' y'":                                             `3: headers[0].value: must not begin or end with white space`,
 		"[[headers]]\nname='X'\nvalue=' , '\nmode='add'":                                `3: headers[0].value: must not begin or end with white space`,
-		"[[headers]]\nname='X'\nvalue=','\nmode='add'":                                  `3: headers[0].value: must name at least one token with mode = "add"`,
-		"[[headers]]\nname='X'\nvalue=''\nmode='add'":                                   `3: headers[0].value: must name at least one token with mode = "add"`,
+		"[[headers]]\nname='X'\nvalue=','\nmode='add'":                                  `3: headers[0].value: must have at least one token: mode "add" appends tokens`,
+		"[[headers]]\nname='X'\nvalue=''\nmode='add'":                                   `3: headers[0].value: must have at least one token: mode "add" appends tokens`,
 		"[[headers]]\nname='X'\nvalue=\"SECRET\\u0000\"":                                `3: headers[0].value: must not contain control characters`,
 	} {
 		_, problems := load(t, text)
@@ -279,9 +281,58 @@ func TestTailscaleLeftovers(t *testing.T) {
 	assert.Assert(t, is.Len(c.Warnings, 1))
 }
 
-// Section 7: an http:// upstream draws a warning, unless it is this machine. Row 1.9: so does a rule that replaces
-// anthropic-beta, as the replaced service's files have it; it breaks Claude Code.
+// Rows 1.7 and 1.9: without a mode, a rule for anthropic-beta adds and every other rule sets. The replaced service's files have
+// no modes, and Claude Code's own flags must not be lost. An explicit set works, with a warning.
+func TestModeOfARuleWithoutOne(t *testing.T) {
+	for name, mode := range map[string]string{"anthropic-beta": "add", "Anthropic-Beta": "add", "ANTHROPIC-BETA": "add", "anthropic-betas": "set", "x-beta": "set"} {
+		c, problems := load(t, "[[headers]]\nname = '"+name+"'\nvalue = 'oauth-2025-04-20'")
+		assert.Assert(t, is.Len(problems, 0))
+		assert.DeepEqual(t, c.Headers, []config.Header{{name, "oauth-2025-04-20", mode}})
+		assert.Assert(t, is.Len(c.Warnings, 0))
+	}
+	for _, name := range []string{"anthropic-beta", "Anthropic-Beta"} {
+		c, _ := load(t, "[[headers]]\nname = '"+name+"'\nvalue = 'oauth-2025-04-20'\nmode = 'set'")
+		assert.DeepEqual(t, c.Headers, []config.Header{{name, "oauth-2025-04-20", "set"}})
+		assert.Assert(t, is.Len(c.Warnings, 1))
+		assert.Assert(t, is.Contains(c.Warnings[0], `mode = "add"`))
+	}
+	_, problems := load(t, "[[headers]]\nname = 'anthropic-beta'\nvalue = ''")
+	assert.DeepEqual(t, problems, []string{`3: headers[0].value: must have at least one token: mode "add" appends tokens`})
+}
+
+// Section 7: a CA file or directory that crypto/x509 would skip silently gets a warning.
+func TestCertificateWarnings(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	server := httptest.NewTLSServer(nil)
+	defer server.Close()
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	assert.NilError(t, os.WriteFile("ca.pem", append([]byte("a comment\n"), ca...), 0o600))
+	assert.NilError(t, os.WriteFile("ca.der", server.Certificate().Raw, 0o600))
+	for _, tt := range []struct{ file, dir, want string }{
+		{"", "", ""},
+		{"ca.pem", dir + ":" + dir, ""},
+		{"ca.pme", "", "SSL_CERT_FILE cannot be read, so no CA in it is trusted: open ca.pme: no such file or directory"},
+		{dir, "", "SSL_CERT_FILE cannot be read, so no CA in it is trusted: read " + dir + ": is a directory"},
+		{"ca.der", "", "SSL_CERT_FILE must name a file of PEM certificates, and ca.der has none"},
+		{"ca.pem", dir + ":/missing", "SSL_CERT_DIR cannot be read, so no CA in it is trusted: open /missing: no such file or directory"},
+	} {
+		c, err := config.Load(nil, func(name string) string {
+			return map[string]string{"SSL_CERT_FILE": tt.file, "SSL_CERT_DIR": tt.dir}[name]
+		})
+		assert.NilError(t, err)
+		assert.Equal(t, strings.Join(c.Warnings, "\n"), tt.want)
+	}
+}
+
+// Section 7: a timeout that cuts answers which do not stream gets a warning, and so does an http:// upstream, unless it is this
+// machine.
 func TestWarnings(t *testing.T) {
+	for secs, warns := range map[int]bool{1: true, 60: true, 299: true, 300: false, 600: false, 3600: false} {
+		c, problems := load(t, fmt.Sprintf("[proxy]\ntimeout_secs = %d", secs))
+		assert.Assert(t, is.Len(problems, 0))
+		assert.Equal(t, len(c.Warnings) == 1 && strings.Contains(c.Warnings[0], "may take ten minutes"), warns, "%d: %q", secs, c.Warnings)
+	}
 	for url, warns := range map[string]bool{
 		"http://gateway.example": true, "HTTP://gateway.example": true, "http://192.168.1.2:8080": true, "http://localhost.example": true,
 		"http://127.0.0.1.example": true, "http://[2001:db8::1]:80/path": true,
@@ -291,9 +342,6 @@ func TestWarnings(t *testing.T) {
 		assert.Assert(t, is.Len(problems, 0))
 		assert.Equal(t, len(c.Warnings) == 1 && strings.Contains(c.Warnings[0], "clear text"), warns, "%s: %q", url, c.Warnings)
 	}
-	c, _ := load(t, "[[headers]]\nname = 'Anthropic-Beta'\nvalue = 'oauth-2025-04-20'")
-	assert.Assert(t, is.Len(c.Warnings, 1))
-	assert.Assert(t, is.Contains(c.Warnings[0], `mode = "add"`))
 }
 
 // Section 7: a variable that another service understood does not stop a rollout; the flag is strict.

@@ -10,7 +10,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// reader reads the sources of a Config and collects all that is wrong with them.
+// reader reads the sources of a Config and collects every problem.
 type reader struct {
 	*Config
 	keys     []key          // of [proxy]
@@ -23,13 +23,13 @@ type problem struct {
 	text string
 }
 
-// report notes what is wrong with a key of the file, and what would be right.
+// report adds a problem with a key of the file; text says what would be right.
 func (r *reader) report(path, text string) {
 	r.reject(fmt.Sprintf("%s:%d: %s", r.File, r.lines[path], path), text)
 	r.problems[len(r.problems)-1].line = r.lines[path]
 }
 
-// reject notes what is wrong with a source that is no line of the file, if anything is.
+// reject adds a problem with a flag, a variable or a whole file; an empty text is no problem.
 func (r *reader) reject(source, text string) {
 	if text != "" {
 		r.problems = append(r.problems, problem{0, source + ": " + text})
@@ -57,7 +57,7 @@ func (r *reader) readFile(data []byte) {
 		r.reject(fmt.Sprintf("%s:%d", r.File, line), "not valid TOML: "+strings.TrimPrefix(err.Error(), "toml: "))
 		return
 	}
-	r.lines = lines(data)
+	r.lines = lineNumbers(data)
 	for name, value := range root {
 		section, isSection := value.(map[string]any)
 		list, isList := value.([]any)
@@ -85,7 +85,7 @@ func (r *reader) readFile(data []byte) {
 	}
 }
 
-// readTable gives each value of a table, which is called title, to its key.
+// readTable passes each value of a table to its key. title is the table's name in messages.
 func (r *reader) readTable(path string, table map[string]any, keys []key, title string) {
 	for name, value := range table {
 		var names []string

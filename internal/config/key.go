@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// key is one key of a section. set stores a value or says what would be right.
+// key is one key of a section. set stores a value, or returns what would be right.
 type key struct {
 	name string
 	set  func(value any) (wrong string)
@@ -39,7 +39,7 @@ func number(name string, field *int64, byDefault, least, most int64) key {
 	}}
 }
 
-// show prints a value of the file as it would stand there.
+// show prints a value as it is written in the file.
 func show(value any) string {
 	switch v := value.(type) {
 	case string:

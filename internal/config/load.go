@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,7 @@ import (
 
 // Load returns the effective configuration: flags win over the environment, the environment over the file, the file over
 // the defaults. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error has a
-// line for each thing that is wrong: "file:line: key: what would be right".
+// line for each problem: "file:line: key: what would be right".
 func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	var c Config
 	r := reader{Config: &c, keys: c.define()}
@@ -47,17 +48,17 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	}
 	if level, ok := flags["log-level"]; ok {
 		r.reject("--log-level", c.setLogLevel(level))
-	} else if wrong := c.setLogLevel(cmp.Or(getenv("LOG_LEVEL"), "info")); wrong != "" { // a left-over must not stop a rollout
+	} else if wrong := c.setLogLevel(cmp.Or(getenv("LOG_LEVEL"), "info")); wrong != "" { // a leftover must not stop a rollout
 		c.Warnings = append(c.Warnings, "LOG_LEVEL "+wrong+": the level is info")
 	}
 	if err := r.err(); err != nil {
 		return Config{}, err
 	}
-	c.warn()
+	c.warn(getenv)
 	return c, nil
 }
 
-// open reads the file that somebody names.
+// open reads the file name; by is the flag or variable that named it.
 func (r *reader) open(by, name string) {
 	r.File = name
 	data, err := os.ReadFile(name)
@@ -78,14 +79,30 @@ func (c *Config) setLogLevel(s string) string {
 	return ""
 }
 
-// warn notes what is allowed but probably not meant.
-func (c *Config) warn() {
+// warn adds a warning for each setting that works but is probably a mistake.
+func (c *Config) warn(getenv func(string) string) {
+	add := func(format string, args ...any) { c.Warnings = append(c.Warnings, fmt.Sprintf(format, args...)) }
 	if c.Upstream.Scheme == "http" && !isHere(address(c.Upstream.Hostname())) {
-		c.Warnings = append(c.Warnings, "upstream_url is http:// and not loopback: tokens travel in clear text")
+		add("upstream_url is http:// and not loopback: tokens travel in clear text")
+	}
+	if secs := c.Proxy.TimeoutSecs; secs < 300 {
+		add("timeout_secs is %d, but an answer that does not stream may take ten minutes: set 600, the API's own limit", secs)
 	}
 	for _, h := range c.Headers {
-		if strings.EqualFold(h.Name, "anthropic-beta") && h.Mode == ModeSet {
-			c.Warnings = append(c.Warnings, `the rule for anthropic-beta has mode "set", which drops the clients' own beta flags; Claude Code needs mode = "add"`)
+		if h.isBeta() && h.Mode == ModeSet {
+			add(`the rule for anthropic-beta has mode "set", which drops the clients' own beta flags; Claude Code needs mode = "add"`)
+		}
+	}
+	if file := getenv("SSL_CERT_FILE"); file != "" {
+		if data, err := os.ReadFile(file); err != nil {
+			add("SSL_CERT_FILE cannot be read, so no CA in it is trusted: %v", err)
+		} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
+			add("SSL_CERT_FILE must name a file of PEM certificates, and %s has none", file)
+		}
+	}
+	for dir := range strings.SplitSeq(getenv("SSL_CERT_DIR"), ":") {
+		if _, err := os.ReadDir(dir); dir != "" && err != nil {
+			add("SSL_CERT_DIR cannot be read, so no CA in it is trusted: %v", err)
 		}
 	}
 }

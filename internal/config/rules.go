@@ -9,7 +9,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/header"
 )
 
-// reserved are the headers that no rule may name, and why; hop-by-hop headers come on top.
+// reserved are the headers that no rule may name, with the reason. Hop-by-hop headers are reserved too.
 var reserved = map[string]string{
 	"Authorization":  "the client's credentials pass unchanged",
 	"X-Api-Key":      "the client's credentials pass unchanged",
@@ -18,7 +18,7 @@ var reserved = map[string]string{
 	"Expect":         "it is answered here and not forwarded",
 }
 
-// readRules replaces the rules by the file's.
+// readRules replaces the built-in rule by those of the file.
 func (r *reader) readRules(list []any) {
 	r.Headers = []Header{}
 	for i, element := range list {
@@ -34,13 +34,16 @@ func (r *reader) readRules(list []any) {
 			text("value", &h.Value, "", checkValue),
 			text("mode", &h.Mode, ModeSet, checkMode),
 		}, "a rule")
+		if _, given := rule["mode"]; !given && h.isBeta() {
+			h.Mode = ModeAdd // the replaced service had no modes and merged this header
+		}
 		for _, name := range []string{"name", "value"} {
 			if _, ok := rule[name]; !ok {
 				r.report(path, "needs a "+name)
 			}
 		}
 		if h.Mode == ModeAdd && rule["value"] == any(h.Value) && strings.Trim(h.Value, ", \t") == "" {
-			r.report(path+".value", `must name at least one token with mode = "add"`)
+			r.report(path+".value", `must have at least one token: mode "add" appends tokens`)
 		}
 		r.Headers = append(r.Headers, h)
 	}

@@ -1,7 +1,7 @@
 // Package doctor finds out why the upstream cannot be reached. It sends one request without credentials, over the same
 // transport as the proxy, and expects the API's own refusal: 401 with an authentication_error. That costs nothing and
-// needs no token, and whatever breaks on the way (DNS, egress policy, HTTPS_PROXY, TLS, a filter that answers in the
-// API's place) is named together with where to look.
+// needs no token. It names the step that failed (DNS, the connection, HTTPS_PROXY, TLS, a filter that answers instead of the
+// API) and says where to look.
 package doctor
 
 import (
@@ -28,9 +28,9 @@ const (
 	maxBody = 64 << 10
 )
 
-// Run examines the way to the upstream, prints what it sees to out, and reports whether all is well.
+// Run tests each step on the way to the upstream, prints the results to out, and reports whether all is well.
 func Run(ctx context.Context, up *url.URL, out io.Writer) bool {
-	e := &examination{out: out, upstream: up}
+	e := &examination{out: out, upstream: up, handshake: "tls"}
 	e.say("upstream", "%s", up)
 	url, err := target.Join(up, path, &url.URL{Path: path})
 	if err != nil {
@@ -51,15 +51,16 @@ func Run(ctx context.Context, up *url.URL, out io.Writer) bool {
 	return e.judge(resp)
 }
 
-// examination prints its findings, a line each, and remembers how far the request has come.
+// examination prints a line for each step and remembers how far the request got.
 type examination struct {
-	out      io.Writer
-	upstream *url.URL
-	proxied  bool
+	out       io.Writer
+	upstream  *url.URL
+	proxied   bool
+	handshake string // the step that the next TLS handshake is: tls, or proxy if HTTPS_PROXY is https://
 
 	mu     sync.Mutex // net/http tries two addresses at once
-	step   string     // the step under way: dns, connect, tls, request
-	detail error      // what the step under way said when it failed
+	step   string     // the current step: dns, connect, proxy (its TLS), tls, request
+	detail error      // why the current step failed
 }
 
 func (e *examination) say(step, format string, args ...any) {
@@ -78,13 +79,16 @@ func (e *examination) proxy(req *http.Request) {
 		e.say("proxy", "HTTPS_PROXY or HTTP_PROXY is not a URL")
 	case via != nil:
 		e.proxied = true
+		if via.Scheme == "https" {
+			e.handshake = "proxy"
+		}
 		e.say("proxy", "%s, from HTTPS_PROXY or HTTP_PROXY", via.Host)
 	default:
 		e.say("proxy", "none")
 	}
 }
 
-// trace prints each step of the connection as net/http takes it.
+// trace prints each step of the connection when it is done.
 func (e *examination) trace() *httptrace.ClientTrace {
 	return &httptrace.ClientTrace{
 		DNSStart: func(httptrace.DNSStartInfo) { e.begin("dns") },
@@ -97,7 +101,7 @@ func (e *examination) trace() *httptrace.ClientTrace {
 		},
 		ConnectStart:      func(string, string) { e.begin("connect") },
 		ConnectDone:       func(_, addr string, err error) { e.done("connect", err, addr) },
-		TLSHandshakeStart: func() { e.begin("tls") },
+		TLSHandshakeStart: func() { e.begin(e.handshake) },
 		TLSHandshakeDone: func(state tls.ConnectionState, err error) {
 			var what string
 			if err == nil {
@@ -105,7 +109,10 @@ func (e *examination) trace() *httptrace.ClientTrace {
 				what = fmt.Sprintf("%s, %s, certificate of %q by %q, valid until %s", tls.VersionName(state.Version), protocol(state),
 					cert.Subject.CommonName, cert.Issuer.String(), cert.NotAfter.Format(time.DateOnly))
 			}
-			e.done("tls", err, what)
+			e.done(e.handshake, err, what)
+			if err == nil {
+				e.handshake = "tls" // the upstream's, through the proxy
+			}
 		},
 		GotConn: func(httptrace.GotConnInfo) { e.begin("request") },
 	}
@@ -122,7 +129,7 @@ func (e *examination) done(step string, err error, what string) {
 	defer e.mu.Unlock()
 	if err == nil {
 		e.say(step, "%s", what)
-	} else if step == e.step { // or it is the slower of two addresses
+	} else if step == e.step { // else another address has connected
 		e.detail = err
 	}
 }
@@ -142,7 +149,7 @@ func (e *examination) failed(err error) bool {
 	var failure *upstream.Error
 	if errors.As(err, &failure) {
 		what = failure.Reason
-		if e.detail == nil && e.step == "tls" {
+		if e.detail == nil && e.step == e.handshake {
 			e.detail = failure.Err
 		}
 	}
@@ -158,7 +165,7 @@ func (e *examination) failed(err error) bool {
 	return e.fail(step, what, e.hint(step))
 }
 
-// judge looks at who has answered.
+// judge finds out whether it was the API that answered.
 func (e *examination) judge(resp *http.Response) bool {
 	var refusal struct {
 		Error struct {

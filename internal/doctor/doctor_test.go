@@ -2,9 +2,14 @@ package doctor_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +19,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/doctor"
 	"gotest.tools/v3/assert"
@@ -80,12 +86,15 @@ func TestFailures(t *testing.T) {
 	for _, tt := range []struct{ upstream, failed, hint, inCluster string }{
 		{"http://name.invalid", "dns       FAILED: cannot resolve", "is upstream_url spelt right", "NetworkPolicy allow UDP and TCP port 53"},
 		{"http://" + refused.Addr().String(), "connect   FAILED: connection refused", "nothing listens on " + refused.Addr().String(), "Does the NetworkPolicy allow it?"},
-		{"http://224.0.0.1:81", "connect   FAILED: ", "is there a way to 224.0.0.1:81", "Does the NetworkPolicy allow it?"},
-		{secure.URL, "tls       FAILED: ", "SSL_CERT_FILE can name its CA", ""},
+		{"http://224.0.0.1:81", "connect   FAILED: ", "is there a route to 224.0.0.1:81", "Does the NetworkPolicy allow it?"},
+		{secure.URL, "tls       FAILED: ", "the upstream's certificate, or that of something in between: its CA is not trusted here. SSL_CERT_FILE can name", ""},
+		{withCertificate(t, "127.0.0.1", -2*day, -day), "tls       FAILED: ", "it expired at ", ""},
+		{withCertificate(t, "127.0.0.1", day, 2*day), "tls       FAILED: ", "it is not valid yet, only from ", ""},
+		{withCertificate(t, "192.0.2.1", -day, day), "tls       FAILED: ", "it is for another name", ""},
 		{strings.Replace(plain, "http:", "https:", 1), "tls       FAILED: ", strings.TrimPrefix(plain, "http://") + " does not speak TLS: is it http://", ""},
 		{"http://" + secureAddr, `request   FAILED: answered 400`, secureAddr + " speaks TLS: upstream_url must begin with https://", ""},
-		{"http://" + hangsUp.Addr().String(), "request   FAILED: ", "the connection stood and then broke", ""},
-		{"http://" + breaksOff.Addr().String(), "request   FAILED: the answer broke off", "the connection stood and then broke", ""},
+		{"http://" + hangsUp.Addr().String(), "request   FAILED: ", "the connection was made and then broke", ""},
+		{"http://" + breaksOff.Addr().String(), "request   FAILED: the answer broke off", "the connection was made and then broke", ""},
 		{answer(200, contentType, "text/html", "<html>log in"), `request   FAILED: answered 200 with "text/html" instead of the API's 401`, "captive portal", ""},
 		{answer(301, "Location", "https://user:SECRET@elsewhere/?q=SECRET", ""), `request   FAILED: answered 301`, "it redirects to https://elsewhere, and", ""},
 		{answer(407, contentType, "text/html", ""), `request   FAILED: answered 407`, "wants credentials", ""},
@@ -108,6 +117,25 @@ func TestFailures(t *testing.T) {
 	}
 }
 
+const day = 24 * time.Hour
+
+// withCertificate starts a server with a certificate for an address, valid from and until the given times from now.
+func withCertificate(t *testing.T, address string, from, until time.Duration) (url string) {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(nil)
+	assert.NilError(t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.ParseIP(address)},
+		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	assert.NilError(t, err)
+	s := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
+	s.Config.ErrorLog = log.New(io.Discard, "", 0)
+	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
 // listen serves each connection by a function that need not close it.
 func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 	t.Helper()
@@ -127,7 +155,7 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 	return listener
 }
 
-// net/http and crypto/x509 read their environment once a process, so these two run in one of their own.
+// net/http and crypto/x509 read their environment once a process, so each of these runs in a process of its own.
 func TestEnvironment(t *testing.T) {
 	if upstream := os.Getenv("DOCTOR_TEST_UPSTREAM"); upstream != "" {
 		_, out := examine(t, upstream)
@@ -159,4 +187,32 @@ func TestEnvironment(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "proxy     FAILED: the proxy named by HTTPS_PROXY refuses to connect"))
 	assert.Assert(t, is.Contains(out, "hint      HTTPS_PROXY or HTTP_PROXY names a proxy that cannot be reached"))
 	assert.Assert(t, !strings.Contains(out, "SECRET"), out)
+
+	// An https:// proxy has a certificate of its own; the upstream's comes after it, through the tunnel.
+	secureProxy := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		upstream, err := net.Dial("tcp", s.Listener.Addr().String())
+		if err != nil {
+			return
+		}
+		defer upstream.Close()
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
+		go io.Copy(upstream, conn)
+		io.Copy(conn, upstream)
+	}))
+	secureProxy.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secureProxy.StartTLS()
+	defer secureProxy.Close()
+	out = run("DOCTOR_TEST_UPSTREAM=https://example.com", "HTTPS_PROXY="+secureProxy.URL)
+	assert.Assert(t, is.Contains(out, "proxy     FAILED: cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY ("))
+	assert.Assert(t, is.Contains(out, "certificate signed by unknown authority)"))
+	assert.Assert(t, is.Contains(out, "hint      this is the certificate of the proxy that HTTPS_PROXY or HTTP_PROXY names: its CA is not trusted here"))
+	out = run("DOCTOR_TEST_UPSTREAM=https://example.com", "HTTPS_PROXY="+secureProxy.URL, "SSL_CERT_FILE="+ca)
+	assert.Assert(t, is.Contains(out, "proxy     TLS 1.3, HTTP/1.1, certificate of"))
+	assert.Assert(t, is.Contains(out, "tls       TLS 1.3, HTTP/2, certificate of"))
+	assert.Assert(t, is.Contains(out, "ok        the upstream is reachable"))
 }

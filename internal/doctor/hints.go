@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +17,12 @@ import (
 // hint says where to look for an error of the transport, by the step that failed.
 func (e *examination) hint(step string) string {
 	var notTLS tls.RecordHeaderError
+	var certificate *tls.CertificateVerificationError
 	switch {
+	case step == "proxy" && errors.As(e.detail, &certificate):
+		return "this is the certificate of the proxy that HTTPS_PROXY or HTTP_PROXY names: " + certificateHint(certificate.Err)
+	case step == "tls" && errors.As(e.detail, &certificate):
+		return "this is the upstream's certificate, or that of something in between: " + certificateHint(certificate.Err)
 	case step == "proxy":
 		return "HTTPS_PROXY or HTTP_PROXY names a proxy that cannot be reached or refuses the upstream; NO_PROXY exempts names from it"
 	case step == "dns":
@@ -26,16 +32,16 @@ func (e *examination) hint(step string) string {
 		return fmt.Sprintf("nothing listens on %s, or a firewall refuses it: is upstream_url's port right, and does its server run?", e.address()) +
 			inCluster(" Does the NetworkPolicy allow it?")
 	case step == "connect":
-		return fmt.Sprintf("is there a way to %s, and no firewall in it? If this network needs a proxy, is HTTPS_PROXY set?", e.address()) +
+		return fmt.Sprintf("is there a route to %s, and no firewall that blocks it? If this network needs a proxy, is HTTPS_PROXY set?", e.address()) +
 			inCluster(" Does the NetworkPolicy allow it?")
 	case step == "tls" && errors.As(e.detail, &notTLS):
 		return fmt.Sprintf("%s does not speak TLS: is it http://, or another port?", e.address())
 	case step == "tls":
-		return "something on the way may intercept TLS; SSL_CERT_FILE can name its CA (on a Mac the keychain holds it). Is the clock right?"
+		return "the two sides do not agree on TLS; something in between may intercept it"
 	case e.wantsTLS():
 		return fmt.Sprintf("%s speaks TLS: upstream_url must begin with https://", e.address())
 	}
-	return "the connection stood and then broke; look at what lies between here and the upstream, and at the API's status page"
+	return "the connection was made and then broke; look at firewalls and proxies between here and the upstream, and at the API's status page"
 }
 
 // answerHint says what an answer that is not the API's refusal means. kind is the type in an error of the API's shape.
@@ -43,9 +49,9 @@ func (e *examination) answerHint(resp *http.Response, kind string) string {
 	location, _ := resp.Location()
 	switch {
 	case kind == "proxy_error":
-		return "this is another anthropic-oauth-proxy, or this one: upstream_url must lead to the API. Why that one cannot reach it, its own --doctor says"
+		return "this is another anthropic-oauth-proxy, or this one: upstream_url must lead to the API. If it is another one, run its --doctor"
 	case kind != "" && (resp.StatusCode >= 500 || resp.StatusCode == http.StatusTooManyRequests):
-		return "the way is clear, the API has trouble; see its status page and try again"
+		return "the connection works, but the API has trouble; see its status page and try again"
 	case kind != "":
 		return "the API, or a gateway like it, refuses this path or this network: is the path in upstream_url right?"
 	case location != nil:
@@ -55,7 +61,23 @@ func (e *examination) answerHint(resp *http.Response, kind string) string {
 	case e.wantsTLS():
 		return fmt.Sprintf("%s speaks TLS: upstream_url must begin with https://", e.address())
 	}
-	return "something else answered in the API's place: a filter, a captive portal, or upstream_url points elsewhere"
+	return "something other than the API answered: a filter, a captive portal, or upstream_url points elsewhere"
+}
+
+// certificateHint says what to do about a certificate that was refused for this reason.
+func certificateHint(err error) string {
+	var wrongName x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case errors.As(err, &wrongName):
+		return "it is for another name: is the host name right?"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
+		return "it is not valid yet, only from " + invalid.Cert.NotBefore.UTC().Format(time.RFC3339) + ": is this machine's clock right?"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "it expired at " + invalid.Cert.NotAfter.UTC().Format(time.RFC3339) + " and must be renewed, or this machine's clock is wrong"
+	}
+	return "its CA is not trusted here. SSL_CERT_FILE can name a file with the CA's certificate " +
+		"(on macOS and Windows add it to the system's own store, SSL_CERT_FILE is ignored). If no CA of yours is expected, something intercepts TLS"
 }
 
 func inCluster(hint string) string {

@@ -1,7 +1,7 @@
-// Package metrics holds what /metrics tells and what /health counts.
+// Package metrics has the collectors behind /metrics and the counts of /health.
 //
-// Every label value is bounded, by this package's code or by its caller's constants: no path, header or error text becomes a label, and a method that
-// HTTP does not define counts as OTHER. Names, labels and buckets are contract section 5; dashboards depend on them.
+// Every label has a bounded set of values: no path, header or error text becomes a label, and a method that HTTP does not define
+// counts as OTHER. Dashboards depend on the names, labels and buckets (contract section 5).
 package metrics
 
 import (
@@ -20,7 +20,7 @@ type Outcome string
 
 // The outcomes.
 const (
-	Complete      Outcome = "complete"       // the answer was delivered to its last byte
+	Complete      Outcome = "complete"       // the whole answer was delivered
 	ClientGone    Outcome = "client_gone"    // the client left first
 	IdleTimeout   Outcome = "idle_timeout"   // the upstream fell silent; the answer was aborted
 	UpstreamReset Outcome = "upstream_reset" // the upstream broke off; the answer was aborted
@@ -37,11 +37,11 @@ const (
 // Gauge is a number that rises and falls, readable by /health as well as by Prometheus.
 type Gauge struct{ atomic.Int64 }
 
-// Metrics are the proxy's own numbers. The fields may be changed directly; the methods keep related ones in step.
+// Metrics are the proxy's own metrics. Callers may change the fields directly; the methods change related metrics together.
 type Metrics struct {
-	InFlight  Gauge // requests holding a slot
-	Queued    Gauge // requests waiting for room for their body or for a slot
-	HeldBytes Gauge // room taken by request bodies, reserved room included
+	InFlight  Gauge // requests that have a slot
+	Queued    Gauge // requests that wait for a slot or for memory for their body
+	HeldBytes Gauge // memory reserved for request bodies
 
 	BytesIn  prometheus.Counter // request body bytes read from clients
 	BytesOut prometheus.Counter // response body bytes written to clients
@@ -58,10 +58,10 @@ type Metrics struct {
 	limits    rateLimits
 }
 
-// buckets are the replaced service's, 5 ms to 60 s, and on to the API's own limit of 600 s.
+// buckets are those of the replaced service, 5 ms to 60 s, and three more up to the API's own limit of 600 s.
 var buckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600}
 
-// Limits are the configured bounds, exported beside what they bound.
+// Limits are the configured limits, exported as metrics.
 type Limits struct {
 	MaxConnections   int64
 	MaxBufferedBytes int64
@@ -80,7 +80,7 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 	}
 	m := &Metrics{
 		retries: counters("proxy_upstream_retries_total",
-			"Attempts repeated after a timeout, by what had become of the one before.", "previous"),
+			"Attempts repeated after a timeout, by what happened to the attempt before.", "previous"),
 		BytesIn:  counter("proxy_request_bytes_total", "Request body bytes read from clients."),
 		BytesOut: counter("proxy_response_bytes_total", "Response body bytes written to clients."),
 		requests: counters("proxy_requests_total", "Proxied requests by the status that was sent (499: the client left before any was) and method.", "status", "method"),
@@ -93,22 +93,26 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		events:  newEnds("proxy_event_streams_total", "proxy_event_stream_duration_seconds", "Event streams (text/event-stream) of the upstream"),
 	}
 	for _, kind := range []string{Timeout, Connection, InvalidRequest} {
-		m.failures.WithLabelValues(kind) // a series that starts at 0 lets rate() see the first error
+		m.failures.WithLabelValues(kind) // increase() does not see the first event of a series that does not start at 0
 	}
-	for _, fate := range []string{"nothing_sent", "may_have_been_read"} {
-		m.retries.WithLabelValues(fate)
+	for _, status := range []string{"200", "400", "401", "403"} { // those that OAuthProxyRejected counts and compares
+		m.requests.WithLabelValues(status, http.MethodPost)
+		m.duration.WithLabelValues(status)
+	}
+	for _, previous := range []string{"nothing_sent", "may_have_been_read"} {
+		m.retries.WithLabelValues(previous)
 	}
 	constant := func(name, help string, value int64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value) })
 	}
-	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "proxy_build_info", Help: "Always 1; the labels tell the build.",
+	build := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "proxy_build_info", Help: "Always 1; the labels name the build.",
 		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}}, func() float64 { return 1 })
 	reg.MustRegister(
-		gauge("proxy_requests_in_flight", "Requests being proxied, each until its last byte.", &m.InFlight),
-		gauge("proxy_requests_queued", "Requests waiting for a slot or for room for their body.", &m.Queued),
-		constant("proxy_max_connections", "Requests that are proxied at once; more wait.", limits.MaxConnections),
-		constant("proxy_max_buffered_bytes", "Room for request bodies; more wait.", limits.MaxBufferedBytes),
-		gauge("proxy_held_body_bytes", "Room taken by request bodies held for a possible retry.", &m.HeldBytes),
+		gauge("proxy_requests_in_flight", "Requests being proxied, until the last byte of the response.", &m.InFlight),
+		gauge("proxy_requests_queued", "Requests waiting for a slot or for memory for their body.", &m.Queued),
+		constant("proxy_max_connections", "Requests that are proxied at the same time; more wait.", limits.MaxConnections),
+		constant("proxy_max_buffered_bytes", "Memory for all request bodies together; more wait.", limits.MaxBufferedBytes),
+		gauge("proxy_held_body_bytes", "Memory reserved for request bodies.", &m.HeldBytes),
 		m.retries, m.BytesIn, m.BytesOut, m.requests, m.duration, m.failures, m.firstByte, &m.limits, build,
 		m.answers.outcomes, m.answers.duration, m.events.outcomes, m.events.duration,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -116,8 +120,8 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 	return m
 }
 
-// Headers counts a request, once, under the status that its client is sent, d after its arrival; or, if the exchange is over
-// without one, under what stands for it.
+// Headers counts a request under the status that its client is sent, or under 499 if the client leaves before it gets one. d is
+// the time since the request's arrival. It must be called once for each request.
 func (m *Metrics) Headers(method string, status int, d time.Duration) {
 	m.served.Add(1)
 	text := strconv.Itoa(status)
@@ -125,8 +129,8 @@ func (m *Metrics) Headers(method string, status int, d time.Duration) {
 	m.duration.WithLabelValues(text).Observe(d.Seconds())
 }
 
-// Retried counts an attempt that follows one of the given fate: nothing_sent or may_have_been_read.
-func (m *Metrics) Retried(fate string) { m.retries.WithLabelValues(fate).Inc() }
+// Retried counts a repeated attempt. previous says what happened to the attempt before: nothing_sent or may_have_been_read.
+func (m *Metrics) Retried(previous string) { m.retries.WithLabelValues(previous).Inc() }
 
 // Failed counts a request that is answered with an error of the proxy's own; kind is one of the error types.
 func (m *Metrics) Failed(kind string) {

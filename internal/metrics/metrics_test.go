@@ -26,8 +26,45 @@ func TestMethodIsBounded(t *testing.T) {
 # TYPE proxy_requests_total counter
 proxy_requests_total{method="GET",status="200"} 1
 proxy_requests_total{method="OTHER",status="200"} 3
+proxy_requests_total{method="POST",status="200"} 0
+proxy_requests_total{method="POST",status="400"} 0
+proxy_requests_total{method="POST",status="401"} 0
+proxy_requests_total{method="POST",status="403"} 0
 `), "proxy_requests_total"))
 	assert.Equal(t, m.Served(), int64(4))
+}
+
+// Section 5: the counts of requests and durations agree for every status, from the start.
+func TestRequestsAndDurationsAgree(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := metrics.New(reg, "v", metrics.Limits{})
+	statuses := func() map[string]float64 {
+		families, err := reg.Gather()
+		assert.NilError(t, err)
+		requests, durations := map[string]float64{}, map[string]float64{}
+		for _, f := range families {
+			for _, sample := range f.GetMetric() {
+				for _, label := range sample.GetLabel() {
+					if label.GetName() != "status" {
+						continue
+					}
+					if f.GetName() == "proxy_requests_total" {
+						requests[label.GetValue()] += sample.GetCounter().GetValue()
+					} else {
+						durations[label.GetValue()] += float64(sample.GetHistogram().GetSampleCount())
+					}
+				}
+			}
+		}
+		assert.DeepEqual(t, requests, durations)
+		return requests
+	}
+	assert.DeepEqual(t, statuses(), map[string]float64{"200": 0, "400": 0, "401": 0, "403": 0})
+	for _, status := range []int{200, 401, 502} {
+		m.Headers("POST", status, time.Second)
+		m.Headers("GET", status, time.Second)
+	}
+	assert.DeepEqual(t, statuses(), map[string]float64{"200": 2, "400": 0, "401": 2, "403": 0, "502": 2})
 }
 
 // Section 5: names are exact, and every series with a bounded label exists from the start.

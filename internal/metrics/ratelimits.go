@@ -16,20 +16,20 @@ var (
 		"When the usage window resets (Unix time), as the upstream last said.", []string{"window"}, nil)
 )
 
-// windows are the Max plan's usage windows, and the upstream's headers that speak of them.
+// windows are the Max plan's usage windows and the response headers that describe them.
 var windows = [...]struct{ name, utilization, reset string }{
 	{"5h", "Anthropic-Ratelimit-Unified-5h-Utilization", "Anthropic-Ratelimit-Unified-5h-Reset"},
 	{"7d", "Anthropic-Ratelimit-Unified-7d-Utilization", "Anthropic-Ratelimit-Unified-7d-Reset"},
 }
 
-// rateLimits remembers what the upstream's anthropic-ratelimit-unified-* response headers last said. The gauges are
-// absent until an upstream has said it; nothing of the request, and nobody's name, goes in.
+// rateLimits keeps the last values of the upstream's anthropic-ratelimit-unified-* response headers. A gauge does not exist
+// until its header has been seen. Nothing of a request is kept.
 type rateLimits struct {
 	mu   sync.Mutex
 	seen [len(windows)]struct{ utilization, reset *float64 }
 }
 
-// RateLimits takes note of the usage windows in a response's headers, if there are any.
+// RateLimits records the usage windows in a response's headers, if it has any.
 func (m *Metrics) RateLimits(h http.Header) {
 	for i, window := range windows {
 		utilization := number(h.Get(window.utilization))

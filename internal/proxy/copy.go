@@ -5,7 +5,6 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"time"
 )
 
 // Responses are copied through buffers of two sizes: a stream's events have some hundred bytes each, and what pours gets a
@@ -32,10 +31,11 @@ func newBuffers(size int) *sync.Pool {
 // come to its end with its last byte: its client may close at once, and that is no departure (contract section 5).
 func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	control := http.NewResponseController(w)
-	// A client may close its side and yet neither read nor close the other: a write to it would wait for ever.
+	// A client may close its side and yet neither read nor close the other: a write to it would wait for Timeout.
 	stop := context.AfterFunc(x.request.Context(), func() {
 		resetOnClose(x.request) // before net/http closes the connection, as it does when a write fails
-		control.SetWriteDeadline(time.Unix(1, 0))
+		x.aborted.Store(true)
+		control.SetWriteDeadline(past)
 	})
 	defer stop()
 	if res.ContentLength != 0 {

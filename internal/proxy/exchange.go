@@ -5,17 +5,16 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
+	"sync/atomic"
 	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
-	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
-// exchange is one request and its answer: what the log line will say. It belongs to the handler's goroutine.
+// exchange is one request and its answer: what the metrics and the log line will say. It belongs to the handler's goroutine.
 type exchange struct {
 	id       string // ours; inbound ids are not trusted
 	request  *http.Request
@@ -27,13 +26,15 @@ type exchange struct {
 	status      int           // 0 until decided
 	headersTime time.Duration // from start until the status was decided
 	upstreamURL *url.URL      // where it goes
-	held        *heldBody     // its body, if it has one
+	body        *requestBody  // nil if it has none
 	upstreamID  string        // the upstream's request-id
 	answered    bool          // the answer is the upstream's, not our own error
 	eventStream bool          // it is a text/event-stream
 	failure     error         // why the exchange did not go well; its text is safe to log
 	readErr     error         // what ended the upstream's body, if not its end
 	finished    bool          // the handlers returned; else they panicked to abort the connection
+	aborted     atomic.Bool   // the copying of the answer was ended, by another goroutine: see copyBody
+	end         time.Time     // when the answer was out, if that was before the handlers' end
 }
 
 type exchangeKey struct{}
@@ -51,8 +52,8 @@ func newID() string {
 
 func exchangeFrom(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// outcome says how the exchange ended. An abort has one cause but several symptoms: a client that leaves also ends the
-// read from the upstream, so who ended the request context is asked first. For an upstream that broke off it also notes why.
+// outcome says how the exchange ended. A client that leaves also ends the read from the upstream, so the request context is asked
+// first. If the upstream broke off, outcome also notes why.
 func (x *exchange) outcome() metrics.Outcome {
 	ctx := x.request.Context()
 	switch {
@@ -69,29 +70,4 @@ func (x *exchange) outcome() metrics.Outcome {
 		return metrics.UpstreamReset
 	}
 	return metrics.ClientGone // the write to the client failed
-}
-
-// log writes the request's line (contract section 8): no query, no header value but the two ids, no body.
-func (x *exchange) log(logger *slog.Logger, outcome metrics.Outcome) {
-	level := slog.LevelInfo
-	if x.status >= 500 && !x.answered || outcome != metrics.Complete && outcome != metrics.ClientGone {
-		level = slog.LevelWarn
-	}
-	attrs := []slog.Attr{
-		slog.String("request_id", x.id),
-		slog.String("upstream_request_id", x.upstreamID),
-		slog.String("method", x.request.Method),
-		slog.String("path", target.Path(x.request.RequestURI)),
-		slog.Int("status", x.status),
-		slog.Int("attempts", x.attempts),
-		slog.Int64("bytes_in", x.bytesIn),
-		slog.Int64("bytes_out", x.bytesOut),
-		slog.Int64("headers_ms", x.headersTime.Milliseconds()),
-		slog.Int64("duration_ms", time.Since(x.start).Milliseconds()),
-		slog.String("outcome", string(outcome)),
-	}
-	if x.failure != nil {
-		attrs = append(attrs, slog.String("error", x.failure.Error()))
-	}
-	logger.LogAttrs(context.Background(), level, "request", attrs...)
 }

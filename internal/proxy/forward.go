@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"net/http/httptrace"
-	"net/textproto"
 	"strings"
-	"sync"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
@@ -16,15 +13,15 @@ import (
 // headers and its extra writes (docs/performance.md).
 func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r.Context())
-	hints := &hints{w: w, allowed: r.ProtoAtLeast(1, 1)}
-	res, err := p.upstream.RoundTrip(p.rewrite(r).WithContext(hints.watch(r.Context())))
-	hints.stop()
+	early := &informational{w: w, allowed: r.ProtoAtLeast(1, 1)}
+	res, err := p.upstream.RoundTrip(p.rewrite(r).WithContext(early.watch(r.Context())))
+	early.stop()
 	if err != nil {
 		p.fail(w, x, err)
 		return
 	}
 	defer res.Body.Close()
-	p.receive(x, res)
+	p.received(x, res)
 	r.Header, x.request.Header, res.Request = nil, nil, nil // an answer takes minutes; its request need not stay in memory
 
 	h := w.Header()
@@ -32,6 +29,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 		h[name] = values
 	}
 	res.Header = nil
+	removeUnforwarded(res.Trailer)
 	announced := len(res.Trailer)
 	for name := range res.Trailer {
 		h.Add("Trailer", name)
@@ -41,6 +39,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	if x.readErr != nil {
 		panic(http.ErrAbortHandler)
 	}
+	removeUnforwarded(res.Trailer)
 	prefix := ""
 	if len(res.Trailer) != announced {
 		prefix = http.TrailerPrefix           // net/http's way to send some that were not announced
@@ -51,21 +50,27 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// receive takes note of a response: no attempt can follow, so the request body is let go.
-func (p *proxy) receive(x *exchange, res *http.Response) {
-	if x.held != nil {
-		x.held.release()
+// received takes note of a response: no attempt can follow, so the request body is let go.
+func (p *proxy) received(x *exchange, res *http.Response) {
+	if x.body != nil {
+		x.body.release()
 	}
 	x.answered = true
 	x.upstreamID = res.Header.Get("Request-Id")
 	mediaType, _, _ := strings.Cut(res.Header.Get("Content-Type"), ";")
 	x.eventStream = strings.EqualFold(strings.TrimSpace(mediaType), "text/event-stream")
-	removeHopByHop(res.Header)
-	delete(res.Header, "X-Proxy-Request-Id") // ours takes its place when the header is written
+	removeUnforwarded(res.Header)
 	if len(res.Trailer) > 0 && x.request.Method != http.MethodHead {
 		delete(res.Header, "Content-Length") // HTTP/1.1 has trailers only after a chunked body
 	}
 	p.metrics.RateLimits(res.Header)
+}
+
+// removeUnforwarded removes from an answer's headers or trailers what is not for the client. Our own id takes the place of the
+// upstream's when the header is written.
+func removeUnforwarded(h http.Header) {
+	removeHopByHop(h)
+	delete(h, "X-Proxy-Request-Id")
 }
 
 // fail answers for an upstream that did not. To a client that has left, or whose connection is to be aborted, nothing is
@@ -77,14 +82,17 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 	}
 	x.failure = failed
 	p.metrics.Failed(string(failed.Kind))
-	if failed.Kind == upstream.Timeout {
+	status := http.StatusBadGateway
+	switch failed.Kind {
+	case upstream.InvalidRequest:
+		status = http.StatusRequestHeaderFieldsTooLarge // so far the only one (contract row 2.10)
+	case upstream.Timeout:
+		status = http.StatusGatewayTimeout
 		if failed.Fate == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
 			w.Header().Set("X-Should-Retry", "false")
 		}
-		writeError(w, http.StatusGatewayTimeout, x.id, failed.Error())
-		return
 	}
-	writeError(w, http.StatusBadGateway, x.id, failed.Error())
+	writeError(w, status, x.id, failed.Error())
 }
 
 // attempted is upstream.Options.OnAttempt.
@@ -101,40 +109,4 @@ func (p *proxy) attempted(ctx context.Context, n int, previous *upstream.Error) 
 	}
 	previous.Attempts = n - 1
 	p.Logger.Warn(text, "request_id", x.id, "attempt", n, "error", previous.Error())
-}
-
-// hints passes informational (1xx) responses on as they come, until it is stopped.
-type hints struct {
-	w       http.ResponseWriter
-	allowed bool // HTTP/1.0 has none (RFC 9110 section 15.2)
-
-	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls, and may do so when the request is over
-	stopped bool
-}
-
-func (s *hints) watch(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: s.pass})
-}
-
-func (s *hints) pass(code int, header textproto.MIMEHeader) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped || !s.allowed {
-		return nil
-	}
-	h := s.w.Header()
-	for name, values := range header {
-		h[name] = values
-	}
-	removeHopByHop(h)
-	delete(h, "X-Proxy-Request-Id")
-	s.w.WriteHeader(code)
-	clear(h) // net/http keeps them for the final response
-	return nil
-}
-
-func (s *hints) stop() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stopped = true
 }

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -149,4 +150,31 @@ func TestTargetRefused(t *testing.T) {
 		}
 	})
 	assert.Equal(t, reached.Load(), int64(0), "a refused request reached the upstream")
+}
+
+// TestHeaderLines covers section 4: 128 header lines pass, more get 431, with a log line and in the metrics.
+func TestHeaderLines(t *testing.T) {
+	t.Parallel()
+	g := start(t, serveUpstream(t, func(http.ResponseWriter, *http.Request) {}).URL)
+	for _, tt := range []struct {
+		name, line    string
+		lines, status int
+	}{
+		{"as many as may be", "X-%d: 1\r\n", 128, http.StatusOK},
+		{"one more", "X-%d: 1\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
+		{"one more of the same name", "X: %d\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := g.dial(t)
+			head := "GET / HTTP/1.1\r\nHost: p\r\n"
+			for i := range tt.lines {
+				head += fmt.Sprintf(tt.line, i)
+			}
+			c.send(head + "\r\n")
+			res := c.response("GET")
+			assert.Equal(t, res.StatusCode, tt.status)
+			assert.Equal(t, g.finished(t)["status"], float64(tt.status))
+		})
+	}
+	assert.Equal(t, g.metric(t, `proxy_requests_total{method="GET",status="431"}`), 2.0)
 }

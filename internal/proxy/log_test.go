@@ -41,6 +41,32 @@ func TestLogLine(t *testing.T) {
 	assert.Equal(t, strings.Count(g.log.String(), "\n"), 1, "more than one line for a request that went well")
 }
 
+// TestLoggedPath covers section 8: what a target may hold that does not belong into a log.
+func TestLoggedPath(t *testing.T) {
+	t.Parallel()
+	g := start(t, "http://127.0.0.1:1")
+	for _, tt := range []struct{ name, target, want string }{
+		{"userinfo behind two slashes", "//user:hush@host/v1", "//host/v1"},
+		{"userinfo of a URL in the path", "/https://user:hush@host/v1", "/https://host/v1"},
+		{"two at signs", "//user:hush@hush@host/v1", "//host/v1"},
+		{"an at sign that is no userinfo", "/v1/models/a@b", "/v1/models/a@b"},
+		{"fragment", "/v1#hush", "/v1"},
+		{"C1 control character", "/v1\u009b31m", `/v1\u009b31m`},
+		{"C1 control character as a byte", "/v1\x9b31m", `/v1\x9b31m`},
+		{"line separator", "/v1\u2028", `/v1\u2028`},
+		{"long path", "/" + strings.Repeat("x", 8<<10), "/" + strings.Repeat("x", 1<<10-1)},
+		{"long path of control characters", "/" + strings.Repeat("\x9b", 8<<10), "/" + strings.Repeat(`\x9b`, 255) + `\x9`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := g.dial(t)
+			c.send("GET " + tt.target + " HTTP/1.1\r\nHost: p\r\n\r\n")
+			c.response("GET")
+			assert.Equal(t, g.finished(t)["path"], tt.want)
+		})
+	}
+	assert.Assert(t, !strings.Contains(g.log.String(), "hush"), g.log.String())
+}
+
 // TestLogDuration covers section 8: duration_ms runs to the end of the response, here an abort after a silence;
 // headers_ms to the headers.
 func TestLogDuration(t *testing.T) {

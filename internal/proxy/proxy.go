@@ -3,12 +3,12 @@
 // A request passes, from the outside in:
 //
 //	observe   gives it an id; counts and logs it when its last byte is out
-//	locate    finds its URL at the upstream, path and query as received
-//	hold      reads its body into memory (held), within a budget shared by all (room)
-//	limit     waits for one of MaxConnections slots
+//	locate    finds its URL at the upstream, path and query as received; refuses what has too many headers
+//	body      reads its body into memory, within a budget shared by all bodies (budget)
+//	queue     waits for one of MaxConnections slots
 //	rewrite   applies the header rules
 //	upstream  makes up to Retries + 1 attempts (package upstream)
-//	receive   notes what came back, and lets go of the body
+//	received  notes what came back, and lets go of the body
 //	copy      passes it on, piece by piece
 //
 // Each is a file or a function of that name; the last four are steps of forward. A response that cannot be completed is
@@ -29,7 +29,7 @@ import (
 // Options are the proxy's settings. All are required, but Rules may be empty.
 type Options struct {
 	Upstream         *url.URL      // scheme, host and an optional path prefix
-	Timeout          time.Duration // for an attempt's response headers, for silence on a response, for silence of a client that sends its body
+	Timeout          time.Duration // for an attempt's response headers, for the upstream's silence, and for the client's
 	Retries          int           // further attempts after a timeout
 	MaxConnections   int           // requests proxied at once
 	MaxBodyBytes     int64         // per request, inclusive
@@ -56,5 +56,5 @@ func New(opts Options, m *metrics.Metrics) http.Handler {
 		PlainHTTP:     p.Upstream.Scheme == "http",
 		OnAttempt:     p.attempted,
 	})
-	return p.observe(p.locate(p.hold(p.limit(http.HandlerFunc(p.forward)))))
+	return p.observe(p.locate(p.body(p.queue(http.HandlerFunc(p.forward)))))
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/textproto"
 	"strings"
 	"syscall"
@@ -125,55 +124,6 @@ func TestStreamOfDeclaredLength(t *testing.T) {
 	})
 }
 
-// TestStreamHalfAChunk covers row 3.1: a chunk reaches the client even if the beginning of the next came with it.
-func TestStreamHalfAChunk(t *testing.T) {
-	t.Parallel()
-	for i, rest := range []string{"", "\r", "\r\n", "\r\n6", "\r\n6\r", "\r\n6\r\n", "\r\n6\r\nse", "\r\n6\r\n"} {
-		overTLS := i == 7
-		t.Run(fmt.Sprintf("%q, TLS %v", rest, overTLS), func(t *testing.T) {
-			t.Parallel()
-			seen := make(chan struct{})
-			const second = "\r\n6\r\nsecond\r\n0\r\n\r\n"
-			answer := func(conn net.Conn, in *bufio.Reader, _ int) {
-				readMessage(in)
-				io.WriteString(conn, sse+"5\r\nfirst"+rest)
-				select {
-				case <-seen:
-					io.WriteString(conn, strings.TrimPrefix(second, rest))
-				case <-t.Context().Done():
-				}
-			}
-			var upstreamURL string
-			if overTLS {
-				listener := listenTLS(t)
-				acceptRaw(t, listener, answer)
-				upstreamURL = "https://" + listener.Addr().String()
-			} else {
-				upstreamURL = serveRaw(t, answer)
-			}
-			c := start(t, upstreamURL).dial(t)
-			c.SetDeadline(time.Now().Add(patience / 2))
-			c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
-			c.response("GET")
-			var got string
-			for !strings.HasPrefix(got, "first") {
-				text, err := c.chunk()
-				assert.NilError(t, err, "the first chunk is held back until the second is complete")
-				got += text
-			}
-			close(seen)
-			for {
-				text, err := c.chunk()
-				assert.NilError(t, err)
-				if got += text; text == "" {
-					break
-				}
-			}
-			assert.Equal(t, got, "firstsecond")
-		})
-	}
-}
-
 // TestStreamSilence covers row 3.3: a started response whose upstream falls silent is aborted, never ended cleanly.
 func TestStreamSilence(t *testing.T) {
 	t.Parallel()
@@ -199,31 +149,50 @@ func TestStreamSilence(t *testing.T) {
 	})
 }
 
-// TestStreamSlowReader covers row 3.3: a client that reads slowly is no silence of the upstream.
+// TestStreamSlowReader covers rows 3.3 and 3.7: a client that reads slowly is no silence of the upstream, and it is not gone.
 func TestStreamSlowReader(t *testing.T) {
 	t.Parallel()
-	const limit, size = time.Second, 32 << 20 // more than all the buffers in between
-	written := make(chan struct{}, 1)
-	block := strings.Repeat("x", 32<<10) // fits into them even if nobody reads
-	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
-		for range size / len(block) {
-			io.WriteString(w, block)
-			select {
-			case written <- struct{}{}:
-			default:
-			}
-		}
-	}, func(t *testing.T, upstreamURL string) {
+	const limit, size = 2 * time.Second, 48 << 20 // more than all the buffers in between
+	bothUpstreams(t, pour(size), func(t *testing.T, upstreamURL string) {
 		g := start(t, upstreamURL, timeout(limit))
 		c := g.dial(t)
 		c.send("GET / HTTP/1.0\r\n\r\n") // so that the body is not chunked
 		res := c.response("GET")
-		within(t, written, "the upstream's first block")
-		pause := time.NewTimer(limit * 3 / 2)
-		<-pause.C // the client reads nothing for longer than the timeout
-		assert.Equal(t, len(body(t, res)), size)
+		for range 4 { // it takes longer than the timeout, but reads in between
+			pause := time.NewTimer(limit / 3)
+			<-pause.C
+			_, err := io.CopyN(io.Discard, res.Body, 8<<20)
+			assert.NilError(t, err)
+		}
+		assert.Equal(t, len(body(t, res)), size-4*8<<20)
 		assert.Equal(t, g.finished(t)["outcome"], "complete")
 	})
+}
+
+// TestClientTakesNothing covers row 3.7: a client that takes no byte of its answer for the timeout is given up, and its slot with it.
+func TestClientTakesNothing(t *testing.T) {
+	t.Parallel()
+	bothUpstreams(t, pour(48<<20), func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL, timeout(300*time.Millisecond))
+		c := g.dial(t)
+		c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+		line := g.finished(t)
+		assert.Equal(t, line["status"], 200.0)
+		assert.Equal(t, line["outcome"], "client_gone")
+		assert.Equal(t, g.metrics.InFlight.Load(), int64(0))
+		_, err := io.Copy(io.Discard, c.response("GET").Body)
+		assert.Assert(t, err != nil, "the answer ended cleanly")
+	})
+}
+
+// pour returns a handler that answers with so many bytes as fast as they are taken.
+func pour(size int) http.HandlerFunc {
+	block := strings.Repeat("x", 32<<10)
+	return func(w http.ResponseWriter, r *http.Request) {
+		for range size / len(block) {
+			io.WriteString(w, block)
+		}
+	}
 }
 
 // TestStreamBreaksOff covers row 3.4: the upstream breaks off mid-body, in all the ways there are over HTTP/1.1.
@@ -443,6 +412,19 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
+// TestTrailersThatConcernOneConnection covers row 3.5: trailers pass the same list as headers.
+func TestTrailersThatConcernOneConnection(t *testing.T) {
+	t.Parallel()
+	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readMessage(in)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n"+
+			"X-Sum: 42\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nX-Proxy-Request-Id: req_theirs\r\n\r\n")
+	})
+	res := start(t, upstreamURL).get(t, "/")
+	assert.Equal(t, body(t, res), "body")
+	assert.DeepEqual(t, res.Trailer, http.Header{"X-Sum": {"42"}})
+}
+
 // TestTrailersBesideALength covers row 3.5 for what only HTTP/2 can send: both a length and trailers.
 func TestTrailersBesideALength(t *testing.T) {
 	t.Parallel()
@@ -501,63 +483,6 @@ func TestAbortOverHTTP10WhileWriting(t *testing.T) {
 	assert.Equal(t, g.finished(t)["outcome"], "client_gone")
 	_, err := io.Copy(io.Discard, res.Body)
 	assert.ErrorIs(t, err, syscall.ECONNRESET)
-}
-
-// TestInformational covers row 2.7 for 1xx: 103 arrives at once, before the final response exists, with its own headers.
-func TestInformational(t *testing.T) {
-	t.Parallel()
-	seen := make(chan struct{}, 1)
-	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Link", "</a>")
-		w.WriteHeader(http.StatusEarlyHints)
-		select {
-		case <-seen:
-		case <-r.Context().Done():
-		}
-		w.Header().Del("Link")
-	}, func(t *testing.T, upstreamURL string) {
-		g := start(t, upstreamURL)
-		req, err := http.NewRequest("GET", g.url, nil)
-		assert.NilError(t, err)
-		var got []string
-		trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
-			got = append(got, fmt.Sprint(code, " ", h.Get("Link")))
-			seen <- struct{}{}
-			return nil
-		}}
-		res, err := g.client.Do(req.WithContext(httptrace.WithClientTrace(t.Context(), trace)))
-		assert.NilError(t, err)
-		assert.Equal(t, res.StatusCode, http.StatusOK)
-		assert.Equal(t, res.Header.Get("Link"), "", "a header of the 103 is in the final response")
-		assert.DeepEqual(t, got, []string{"103 </a>"})
-		assert.Equal(t, g.finished(t)["status"], 200.0)
-		assert.Equal(t, g.metric(t, `proxy_requests_total{method="GET",status="103"}`), 0.0)
-	})
-	t.Run("not to an HTTP/1.0 client", func(t *testing.T) {
-		seen <- struct{}{}
-		g := start(t, serveUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(http.StatusEarlyHints)
-			<-seen
-		}).URL)
-		c := g.dial(t)
-		c.send("GET / HTTP/1.0\r\n\r\n")
-		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK)
-	})
-}
-
-// TestInformationalHopByHop covers row 1.4 for 1xx: it holds for every response.
-func TestInformationalHopByHop(t *testing.T) {
-	t.Parallel()
-	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
-		readMessage(in)
-		io.WriteString(conn, "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nKeep-Alive: timeout=5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\n"+noContent)
-	})
-	c := start(t, upstreamURL).dial(t)
-	c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
-	head, err := readHead(c.in)
-	assert.NilError(t, err)
-	assert.Equal(t, head[0], "HTTP/1.1 103 Early Hints")
-	assert.DeepEqual(t, normal(head[1:]), []string{"link: </a>"})
 }
 
 // panicking is a ResponseWriter that breaks the response off when it is told to.

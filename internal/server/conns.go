@@ -20,37 +20,106 @@ func linger(drain time.Duration) time.Duration {
 	return time.Second
 }
 
-// conns knows which connections carry a request.
+// conns knows all connections and which of them carry a request.
 type conns struct {
+	limit int // how many there may be
+
 	mu      sync.Mutex
-	active  map[net.Conn]bool // all connections, and whether they are in StateActive
-	busy    int               // how many are
-	watched bool              // somebody waits for changes
-	changes chan struct{}     // closed and replaced at every change, if watched
+	open    map[net.Conn]connState
+	busy    int           // how many carry a request
+	watched bool          // somebody waits for changes
+	changes chan struct{} // closed and replaced at every change, if watched
 }
 
-func newConns() conns {
-	return conns{active: map[net.Conn]bool{}, changes: make(chan struct{})}
+type connState struct {
+	state   http.ConnState
+	surplus bool // it came when there were too many and none was idle
+	since   time.Time
+}
+
+const (
+	// freshTime is how long a new connection may take to send a request until it counts as idle.
+	freshTime = time.Second
+	// spare is how many connections there may be beyond the limit if none is idle, and as many again for /health and /metrics
+	// alone: if other clients made a probe fail, Kubernetes would end all streams.
+	spare = 16
+)
+
+// idle reports whether a connection may be closed to make room for another.
+func (s connState) idle() bool {
+	return s.state == http.StateIdle || s.state == http.StateNew && time.Since(s.since) >= freshTime
+}
+
+func newConns(limit int) conns {
+	return conns{limit: limit, open: map[net.Conn]connState{}, changes: make(chan struct{})}
 }
 
 // changed is http.Server.ConnState.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
+	if p, ok := conn.(*plainConn); ok && state == http.StateIdle {
+		p.headLines = 0 // what comes next is the head of a request
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active[conn] {
-		c.busy--
-	}
-	c.active[conn] = state == http.StateActive
-	if c.active[conn] {
-		c.busy++
-	}
-	if state == http.StateClosed {
-		delete(c.active, conn)
+	c.set(conn, state)
+	if state == http.StateNew && len(c.open) > c.limit {
+		c.makeRoom(conn)
 	}
 	if c.watched {
 		close(c.changes)
 		c.changes = make(chan struct{})
 	}
+}
+
+func (c *conns) set(conn net.Conn, state http.ConnState) {
+	before, known := c.open[conn]
+	if before.state == http.StateActive && known {
+		c.busy--
+	}
+	switch {
+	case state == http.StateClosed:
+		delete(c.open, conn)
+	case known || state == http.StateNew: // else it was closed to make room
+		c.open[conn] = connState{state, before.surplus, time.Now()}
+		if state == http.StateActive {
+			c.busy++
+		}
+	}
+}
+
+// makeRoom closes the connection that has been idle for the longest time. If none is idle and the spare ones are taken, the newest is
+// surplus: it may ask for /health and /metrics, and for nothing else.
+func (c *conns) makeRoom(newest net.Conn) {
+	longest := newest
+	for conn, state := range c.open {
+		if state.idle() && state.since.Before(c.open[longest].since) {
+			longest = conn
+		}
+	}
+	switch {
+	case longest != newest, len(c.open) > c.limit+2*spare:
+		longest.Close()
+		c.set(longest, http.StateClosed)
+		return
+	case len(c.open) <= c.limit+spare:
+		return
+	}
+	c.open[newest] = connState{http.StateNew, true, time.Now()}
+	time.AfterFunc(freshTime, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if state := c.open[newest]; state.surplus && state.idle() {
+			newest.Close()
+			c.set(newest, http.StateClosed)
+		}
+	})
+}
+
+// surplus reports whether a connection's request must be refused, because there are too many connections.
+func (c *conns) surplus(conn net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open[conn].surplus && len(c.open) > c.limit+spare
 }
 
 // settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
@@ -61,7 +130,7 @@ func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	for {
 		c.mu.Lock()
 		c.watched = true
-		open, changes, quiet := len(c.active), c.changes, timer.C
+		open, changes, quiet := len(c.open), c.changes, timer.C
 		if c.busy > 0 {
 			quiet = nil
 		}
@@ -90,7 +159,7 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 	if changes != c.changes {
 		return false
 	}
-	for conn := range c.active {
+	for conn := range c.open {
 		conn.Close()
 	}
 	return true
@@ -101,7 +170,7 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 func (c *conns) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for conn := range c.active {
+	for conn := range c.open {
 		conn.SetReadDeadline(time.Unix(1, 0))
 	}
 }

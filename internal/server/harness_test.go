@@ -40,6 +40,7 @@ func newFakes() *fakes {
 		NotAllowed: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusMethodNotAllowed)
 		}),
+		MaxConns:   100,
 		Drain:      time.Hour,
 		AbortCause: errAbort,
 		Logger:     slog.New(slog.NewJSONHandler(log, nil)),
@@ -213,7 +214,7 @@ type held struct {
 }
 
 func newHeld() *held {
-	return &held{make(chan struct{}, 10), make(chan struct{}), make(chan error, 10)}
+	return &held{make(chan struct{}, 10), make(chan struct{}), make(chan error, 30)}
 }
 
 func (h *held) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -1,15 +1,16 @@
 package server
 
 import (
+	"io"
 	"net"
 	"time"
 )
 
-// plainListener notices clients that speak TLS to this plain port. net/http answers them with a 400 that they cannot read, and
-// says nothing.
+// plainListener looks at what clients send before net/http does. It notices TLS on this plain port, which net/http answers with a 400
+// that such a client cannot read. And it limits the lines of a head that is not complete, which net/http does not.
 type plainListener struct {
 	*net.TCPListener
-	warn func()
+	warn func() // a client speaks TLS
 }
 
 // Accept waits for the next connection.
@@ -23,14 +24,20 @@ func (l *plainListener) Accept() (net.Conn, error) {
 
 type plainConn struct {
 	*net.TCPConn
-	warn func() // nil once the first byte has come
+	warn      func() // nil once the first byte has come
+	headLines int    // of the head under way; -1 after its end
+	lineBytes int    // of the line under way
 }
 
-// tlsHandshake is the first byte of every TLS connection, its record's content type (RFC 8446 section 5.1). No request of
-// HTTP/1.1 begins with it.
-const tlsHandshake = 22
+const (
+	// tlsHandshake is the first byte of every TLS connection, its record's content type (RFC 8446 section 5.1). No request of
+	// HTTP/1.1 begins with it.
+	tlsHandshake = 22
+	// maxHeadLines bounds the memory of parsed heads. The proxy itself refuses fewer, with a log line (contract section 4).
+	maxHeadLines = 512
+)
 
-// Read notes the first byte. net/http has one reader at a time.
+// Read reads for net/http, which has one reader at a time and sets headLines to 0 between two requests.
 func (c *plainConn) Read(p []byte) (int, error) {
 	n, err := c.TCPConn.Read(p)
 	if n > 0 && c.warn != nil {
@@ -39,7 +46,28 @@ func (c *plainConn) Read(p []byte) (int, error) {
 		}
 		c.warn = nil
 	}
+	if c.headLines >= 0 && c.tooManyLines(p[:n]) {
+		io.WriteString(c.TCPConn, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		return 0, io.EOF
+	}
 	return n, err
+}
+
+// tooManyLines counts the lines of a head, up to the empty line at its end.
+func (c *plainConn) tooManyLines(p []byte) bool {
+	for _, b := range p {
+		switch {
+		case b == '\n' && c.lineBytes == 0 && c.headLines > 0:
+			c.headLines = -1
+			return false
+		case b == '\n':
+			c.headLines++
+			c.lineBytes = 0
+		case b != '\r':
+			c.lineBytes++
+		}
+	}
+	return c.headLines > maxHeadLines
 }
 
 // warnTLS logs that a client speaks TLS, at most once a minute (contract section 8).

@@ -1,7 +1,9 @@
 package server
 
 import (
+	"net"
 	"net/http"
+	"time"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
@@ -16,11 +18,15 @@ func (s *Server) routes() http.Handler {
 		case "/metrics":
 			own = s.opts.Metrics
 		default:
+			if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && s.conns.surplus(conn) {
+				panic(http.ErrAbortHandler)
+			}
 			s.running.Add(1)
 			defer s.running.Add(-1)
 			s.opts.Proxy.ServeHTTP(w, r)
 			return
 		}
+		http.NewResponseController(w).SetWriteDeadline(time.Now().Add(ownTimeout))
 		if s.Draining() {
 			w.Header().Set("Connection", "close")
 		}

@@ -21,12 +21,14 @@ import (
 )
 
 const (
-	// Contract section 4. net/http adds 4 KiB of its own to the header limit.
-	maxHeaderBytes    = 64 << 10
+	// Contract section 4: 32 KiB. net/http adds 4 KiB of its own.
+	maxHeaderBytes    = 28 << 10
 	readHeaderTimeout = 10 * time.Second
 	// idleTimeout closes client connections that nobody uses. Clients' pools close theirs much earlier (Go's after 90 s), so
 	// that a request hardly ever arrives just as we close.
 	idleTimeout = 10 * time.Minute
+	// ownTimeout is how long a client may take nothing of /health or /metrics (contract row 3.7).
+	ownTimeout = 30 * time.Second
 )
 
 // Options are the server's settings; all but ConnContext and Bound are required.
@@ -35,6 +37,7 @@ type Options struct {
 	Metrics     http.Handler  // GET /metrics
 	Health      func() Counts // numbers for GET /health
 	NotAllowed  http.Handler  // answers other methods on these two; Allow is set
+	MaxConns    int           // connections at once; beyond, the longest idle one is closed
 	Drain       time.Duration // how long running requests may go on after the context of Serve ends
 	AbortCause  error         // the cause of the request contexts' end at that deadline
 	Logger      *slog.Logger
@@ -56,7 +59,7 @@ type Server struct {
 
 // New returns a server that does not listen yet.
 func New(opts Options) *Server {
-	s := &Server{opts: opts, started: time.Now(), conns: newConns()}
+	s := &Server{opts: opts, started: time.Now(), conns: newConns(opts.MaxConns)}
 	base, abort := context.WithCancelCause(context.Background())
 	s.abort = abort
 	s.http = &http.Server{
@@ -66,11 +69,20 @@ func New(opts Options) *Server {
 		IdleTimeout:                  idleTimeout,
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
 		BaseContext:                  func(net.Listener) context.Context { return base },
-		ConnContext:                  opts.ConnContext,
+		ConnContext:                  s.connContext,
 		ConnState:                    s.conns.changed,
 		ErrorLog:                     slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn),
 	}
 	return s
+}
+
+type connKey struct{}
+
+func (s *Server) connContext(ctx context.Context, conn net.Conn) context.Context {
+	if s.opts.ConnContext != nil {
+		ctx = s.opts.ConnContext(ctx, conn)
+	}
+	return context.WithValue(ctx, connKey{}, conn)
 }
 
 // Draining reports whether the server has begun to drain.

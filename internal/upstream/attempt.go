@@ -2,36 +2,30 @@ package upstream
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 )
 
-// attempt limits one attempt by a timer that does not run while bytes flow: first for connecting, then until the response
-// headers, then anew for every read of the body. The attempt's context ends when the body is closed, not before: a deadline
-// on the context would cut a long answer.
+// attempt limits one attempt by a timer: first until the response headers, then anew for every read of the body. The attempt's
+// context ends when the body is closed, not before: a deadline on the context would cut a long answer.
 type attempt struct {
 	next          http.RoundTripper
 	headerTimeout time.Duration
 	idleTimeout   time.Duration
 }
 
-func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
+// roundTrip makes an attempt that began at start. Its error is an *Error or the cause of the request context's end.
+func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response, error) {
 	parent := req.Context()
 	ctx, cancel := context.WithCancelCause(parent)
-	start := time.Now()
-	limit, first := ErrHeaderTimeout, t.headerTimeout // limit changes only while the timer does not run
-	if first > connectTimeout {
-		limit, first = errConnectTimeout, connectTimeout
-	}
-	timer := time.AfterFunc(first, func() { cancel(limit) })
-	s := &sending{next: t.next, ctx: ctx, cancel: cancel, connected: func() {
-		if timer.Stop() {
-			limit = ErrHeaderTimeout
-			timer.Reset(t.headerTimeout - time.Since(start))
-		}
-	}}
-	resp, err := s.send(req)
+	limit := ErrHeaderTimeout // changes only while the timer does not run
+	timer := time.AfterFunc(t.headerTimeout-time.Since(start), func() { cancel(limit) })
+	var sent progress
+	resp, err := t.next.RoundTrip(req.WithContext(sent.trace(ctx)))
 	if !timer.Stop() && err == nil {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
 		err = ErrHeaderTimeout
@@ -40,7 +34,7 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		err = errBadStatus
 		if resp.StatusCode == http.StatusSwitchingProtocols {
-			err = errUnasked101 // Upgrade is never forwarded (contract row 1.4)
+			err = errSwitchedProtocols // Upgrade is never forwarded (contract row 1.4)
 		}
 	}
 	if err != nil {
@@ -49,26 +43,77 @@ func (t *attempt) RoundTrip(req *http.Request) (*http.Response, error) {
 		switch {
 		case parent.Err() != nil:
 			return nil, context.Cause(parent)
-		case cause != nil: // a limit of ours, or a repetition that we did not let happen
+		case cause != nil:
 			err = cause
 		}
-		failed := classify(err, t.headerTimeout)
-		failed.Fate = s.fate()
-		return nil, failed
+		return nil, t.failure(err, &sent, start)
 	}
 	limit = ErrIdleTimeout
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
-		resp.Body = nothing{resp.Body}
+		resp.Body = noContent{resp.Body}
 	}
 	resp.Body = &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.idleTimeout}
 	return resp, nil
 }
 
-// nothing is the body of an answer that has none (RFC 9110 section 6.4.1). Over HTTP/2, net/http misses one if there is a
-// Content-Length.
-type nothing struct{ io.Closer }
+// progress is how far a request has come. net/http calls the trace from several goroutines.
+type progress struct {
+	connected atomic.Bool // it has a connection,
+	reused    atomic.Bool // which had carried a request before
+	wrote     atomic.Bool // its headers were written, perhaps on a connection before this one
+	resolving atomic.Bool // the name lookup is under way
+	securing  atomic.Bool // the TLS handshake is under way
+}
 
-func (nothing) Read([]byte) (int, error) { return 0, io.EOF }
+func (s *progress) trace(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart:          func(httptrace.DNSStartInfo) { s.resolving.Store(true) },
+		DNSDone:           func(httptrace.DNSDoneInfo) { s.resolving.Store(false) },
+		TLSHandshakeStart: func() { s.securing.Store(true) },
+		TLSHandshakeDone:  func(tls.ConnectionState, error) { s.securing.Store(false) },
+		GotConn: func(info httptrace.GotConnInfo) {
+			s.connected.Store(true)
+			s.reused.Store(info.Reused)
+		},
+		WroteHeaders: func() { s.wrote.Store(true) },
+	})
+}
+
+// failure says what an attempt's error means for the contract (rows 2.1 to 2.6).
+func (t *attempt) failure(err error, sent *progress, start time.Time) *Error {
+	failed := classify(err)
+	failed.Fate = NothingSent
+	if sent.wrote.Load() {
+		failed.Fate = MayHaveBeenRead
+	}
+	if notProcessed(err, sent.reused.Load()) {
+		failed.Fate, failed.unprocessed = NothingSent, true
+	}
+	switch {
+	case failed.Kind != Timeout:
+	case err == ErrHeaderTimeout:
+		failed.Limit = t.headerTimeout
+		switch {
+		case sent.connected.Load():
+			failed.Reason = reasonNoHeaders
+		case sent.resolving.Load():
+			failed.Reason = reasonResolve
+		case sent.securing.Load():
+			failed.Reason = reasonHandshake
+		default:
+			failed.Reason = reasonConnect
+		}
+	case failed.Limit == 0: // the resolver has limits of its own
+		failed.Limit = time.Since(start).Round(time.Second)
+	}
+	return failed
+}
+
+// noContent is the body of an answer that has none (RFC 9110 section 6.4.1). Over HTTP/2, net/http expects one if there is a
+// Content-Length.
+type noContent struct{ io.Closer }
+
+func (noContent) Read([]byte) (int, error) { return 0, io.EOF }
 
 // guardedBody aborts a response whose upstream falls silent. The timer runs only inside Read, so a client that takes
 // long to accept what was read is not mistaken for a silent upstream (contract row 3.3).
@@ -80,9 +125,9 @@ type guardedBody struct {
 	limit  time.Duration
 }
 
-// Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout. Once the context is over, nothing that
-// ends the body is believed, not even a proper end: cancelling closes a TLS connection with an alert, and an upstream may
-// take that as a request to finish. Only to a client that has left nothing can be passed on that it might believe.
+// Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout. Once the context is over, no end of the
+// body is believed, not even a proper one: cancelling closes a TLS connection with an alert, and an upstream may take that as
+// a request to finish. Only when the client has left does it not matter.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)

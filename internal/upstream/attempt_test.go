@@ -48,7 +48,7 @@ func TestHeaderTimeout(t *testing.T) {
 			<-r.Context().Done()
 			return nil, r.Context().Err()
 		})}
-		_, err := a.RoundTrip(request(t.Context()))
+		_, err := a.roundTrip(request(t.Context()), time.Now())
 		var failed *Error
 		assert.Assert(t, errors.As(err, &failed))
 		assert.Equal(t, failed.Kind, Timeout)
@@ -60,29 +60,36 @@ func TestHeaderTimeout(t *testing.T) {
 	})
 }
 
-// unconnected is a transport that gets no connection.
-type unconnected struct{}
-
-func (unconnected) RoundTrip(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, r.Context().Err()
-}
-
-// Rows 2.1 and 2.4: connecting has ten seconds, or the whole attempt if that is less, and then nothing was sent.
-func TestConnectTimeout(t *testing.T) {
-	for _, tc := range []struct{ headerTimeout, limit time.Duration }{{10 * time.Minute, 10 * time.Second}, {3 * time.Second, 3 * time.Second}} {
-		synctest.Test(t, func(t *testing.T) {
-			start := time.Now()
-			a := &attempt{headerTimeout: tc.headerTimeout, idleTimeout: time.Minute, next: unconnected{}}
-			_, err := a.RoundTrip(request(t.Context()))
-			var failed *Error
-			assert.Assert(t, errors.As(err, &failed))
-			assert.Equal(t, failed.Kind, Timeout)
-			assert.Equal(t, failed.Fate, NothingSent)
-			assert.Equal(t, failed.Limit, tc.limit)
-			assert.Equal(t, time.Since(start), tc.limit)
+// A limit that ends an attempt before it has a connection names the step that was under way, and nothing was sent (row 2.1).
+func TestTimeoutNamesTheStep(t *testing.T) {
+	for want, step := range map[string]func(*httptrace.ClientTrace){
+		"cannot resolve the upstream's name": func(c *httptrace.ClientTrace) { c.DNSStart(httptrace.DNSStartInfo{}) },
+		"cannot connect":                     func(*httptrace.ClientTrace) {},
+		"TLS: the handshake did not finish":  func(c *httptrace.ClientTrace) { c.TLSHandshakeStart() },
+		"no response headers":                func(c *httptrace.ClientTrace) { c.GotConn(httptrace.GotConnInfo{}) },
+	} {
+		t.Run(want, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &attempt{headerTimeout: 3 * time.Second, idleTimeout: time.Minute, next: stuckAt(step)}
+				_, err := a.roundTrip(request(t.Context()), time.Now())
+				var failed *Error
+				assert.Assert(t, errors.As(err, &failed))
+				assert.Equal(t, failed.Kind, Timeout)
+				assert.Equal(t, failed.Fate, NothingSent)
+				assert.Equal(t, failed.Reason, want)
+				assert.Equal(t, failed.Limit, 3*time.Second)
+			})
 		})
 	}
+}
+
+// stuckAt is a transport that gets as far as the step and no further.
+type stuckAt func(*httptrace.ClientTrace)
+
+func (f stuckAt) RoundTrip(r *http.Request) (*http.Response, error) {
+	f(httptrace.ContextClientTrace(r.Context()))
+	<-r.Context().Done()
+	return nil, r.Context().Err()
 }
 
 // Row 3.2: once the headers are there, a stream that keeps sending lives for hours; its context ends with its body.
@@ -96,7 +103,7 @@ func TestLongStreamIsNeverCut(t *testing.T) {
 			feed = pw
 			return resp, nil
 		})}
-		resp, err := a.RoundTrip(request(t.Context()))
+		resp, err := a.roundTrip(request(t.Context()), time.Now())
 		assert.NilError(t, err)
 		go func() {
 			for range 12 * 60 * 2 { // 12 hours
@@ -125,7 +132,7 @@ func TestSilenceAborts(t *testing.T) {
 			feed = pw
 			return resp, nil
 		})}
-		resp, err := a.RoundTrip(request(t.Context()))
+		resp, err := a.roundTrip(request(t.Context()), time.Now())
 		assert.NilError(t, err)
 		go func() {
 			time.Sleep(59 * time.Second)
@@ -148,7 +155,7 @@ func TestSlowReaderIsNoSilence(t *testing.T) {
 		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
 			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("abc")), Header: http.Header{}}, nil
 		})}
-		resp, err := a.RoundTrip(request(t.Context()))
+		resp, err := a.roundTrip(request(t.Context()), time.Now())
 		assert.NilError(t, err)
 		one := make([]byte, 1)
 		for range 3 {
@@ -171,7 +178,7 @@ func TestDepartureEndsTheAttempt(t *testing.T) {
 		})}
 		time.AfterFunc(time.Second, func() { leave(left) })
 		start := time.Now()
-		_, err := a.RoundTrip(request(ctx))
+		_, err := a.roundTrip(request(ctx), time.Now())
 		assert.Equal(t, err, left)
 		assert.Equal(t, time.Since(start), time.Second)
 	})
@@ -186,7 +193,7 @@ func TestUnaskedSwitchingProtocols(t *testing.T) {
 			resp.StatusCode, feed = 101, pw
 			return resp, nil
 		})}
-		_, err := a.RoundTrip(request(t.Context()))
+		_, err := a.roundTrip(request(t.Context()), time.Now())
 		var failed *Error
 		assert.Assert(t, errors.As(err, &failed))
 		assert.Equal(t, failed.Kind, Connection)

@@ -1,27 +1,27 @@
-// Package upstream sends one request to the upstream and brings back its response, or an honest error. This is the
-// contract of its timeouts and retries; the numbers in brackets are rows of docs/contract.md.
+// Package upstream sends one request to the upstream and returns its response, or an error that says what happened. This
+// comment is the contract of its timeouts and retries; the numbers in brackets are rows of docs/contract.md.
 //
-// Connecting (name, TCP, TLS, HTTP/2's first SETTINGS) may take 10 s [2.1]. An attempt has HeaderTimeout from its start to
-// the response headers [2.2]. A response that has begun may take for ever, but the upstream may not be silent for longer
-// than IdleTimeout [3.2, 3.3]. A peer that vanished without a word is noticed after 45 s, whatever the timeouts are [2.5].
-// All of these are a Timeout if the headers have not come, each naming its own limit, and only a Timeout is repeated: up to
-// Options.Retries times, 100 ms apart, with the same bytes [2.3]. A Connection error, that is everything else that brings no
-// response, is final [2.6].
+// The name lookup and the TCP connection may take 30 s together, the TLS handshake 10 s [2.1]. An attempt has HeaderTimeout
+// from its start to the response headers [2.2]. A response may take hours, but the upstream may not be silent for longer than
+// IdleTimeout [3.2, 3.3]. Over HTTP/2, a PING that is not answered ends the connection after 45 s of silence [2.5].
 //
-// What became of an attempt that brought no response is one fact, its Fate: nothing of the request was sent, or the upstream
-// may have read it. What the log, the metrics and the client are told of a retry or a failure follows from it [2.3, 2.4].
+// Each of these is a Timeout if no headers have come, and a Timeout is retried: up to Options.Retries times, 100 ms apart, with
+// the same bytes [2.3]. Any other error that brings no response is final [2.6]. There is one exception: a request that the
+// upstream provably did not process is sent again at once, and that does not count as an attempt [2.6].
+//
+// An attempt without a response has one of two fates: nothing of the request was sent, or the upstream may have read it. The
+// log, the metrics and the client's answer all follow from that [2.3, 2.4].
 //
 // The layers, each a file:
 //
-//	retry       repeats attempts that timed out
-//	attempt     runs the timers, knows the fate, and ends the attempt's context when the response's body is closed
-//	resend      sends again, within an attempt, what was provably not processed, and keeps net/http from sending more
-//	transport   net/http's client for both protocols, and how it connects
-//	conn        a connection that can tell what was written on it, and whether an HTTP/2 peer has spoken; dial_* its options
-//	clock       notices that the machine slept
-//	errors      what an error means, in words that quote nothing; nethttp has the texts by which net/http's are told apart
+//	retry      the loop that sends a request again
+//	attempt    one attempt and its timer; cancels the attempt's context when the response body is closed
+//	transport  net/http's client for both protocols, and its settings
+//	sleep      notices that the machine slept
+//	errors     what an error means, in words that quote nothing
+//	errortext  the texts by which some of net/http's errors are recognized
 //
-// HTTP/2 or HTTP/1.1 is the upstream's choice in the TLS handshake. The API's is HTTP/2, which is better for what goes wrong:
-// it says which requests it has not processed, a PING asks the upstream itself whether it is alive, and events arrive as
-// frames. The price is a shared fate: if a connection dies, so do the streams on it.
+// The upstream chooses HTTP/2 or HTTP/1.1 in the TLS handshake. The API chooses HTTP/2. With HTTP/2 the upstream says which
+// requests it did not process, a PING asks whether it is alive, and events arrive as frames. In return the streams on a
+// connection share its fate.
 package upstream

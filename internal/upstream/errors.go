@@ -1,8 +1,8 @@
 package upstream
 
 import (
-	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +20,8 @@ const (
 	Timeout Kind = "timeout"
 	// Connection: the upstream could not be reached or broke off. Never retried.
 	Connection Kind = "connection"
+	// InvalidRequest: the request is one that the upstream does not take. Never retried.
+	InvalidRequest Kind = "invalid_request"
 )
 
 // Fate says what became of a request that got no response.
@@ -38,13 +40,22 @@ var (
 	// ErrIdleTimeout ends a response body on which the upstream was silent for Options.IdleTimeout.
 	ErrIdleTimeout = errors.New("the upstream fell silent")
 
-	errConnectTimeout = errors.New("no connection in time")
-	errProxyRefused   = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
-	errUnasked101     = errors.New("101 without an upgrade request")
-	errBadStatus      = errors.New("malformed status code")
-	errRefusedTwice   = errors.New("the upstream refused the request twice")
-	errNotRepeated    = errors.New("the upstream reset or refused the request")
+	errProxyRefused      = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
+	errSwitchedProtocols = errors.New("the upstream switched protocols unasked")
+	errBadStatus         = errors.New("malformed status code")
 )
+
+// The reasons of a timeout that name the step. Runbook and alerts quote them.
+const (
+	reasonResolve   = "cannot resolve the upstream's name"
+	reasonConnect   = "cannot connect"
+	reasonHandshake = "TLS: the handshake did not finish"
+	reasonNoHeaders = "no response headers"
+	reasonDied      = "the connection died"
+)
+
+// reasonProxy is the reason of any failure to connect through a forward proxy.
+const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
 
 // Error is a request that got no response.
 type Error struct {
@@ -54,12 +65,17 @@ type Error struct {
 	Limit    time.Duration // the time limit that was hit, if Kind is Timeout
 	Attempts int           // how many attempts were made
 	Err      error         // the cause; its text may quote the upstream, so it is for errors.Is, not for printing
+
+	unprocessed bool // the upstream did not process the request, so it can be sent again
 }
 
 // Error returns a text that is safe to log and to show to the client.
 func (e *Error) Error() string {
-	if e.Kind == Timeout {
+	switch e.Kind {
+	case Timeout:
 		return fmt.Sprintf("upstream timeout after %vs (%d attempts): %s", e.Limit.Seconds(), e.Attempts, e.Reason)
+	case InvalidRequest:
+		return e.Reason
 	}
 	return "upstream connection failed: " + e.Reason
 }
@@ -67,25 +83,33 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// classify says what an attempt's error means for the contract (rows 2.1 to 2.6).
-func classify(err error, headerTimeout time.Duration) *Error {
+// classify says what an attempt's error means for the contract (rows 2.1 to 2.6 and 2.10). For a timeout whose limit is not ours,
+// Limit is 0.
+func classify(err error) *Error {
 	timeout := func(limit time.Duration, reason string) *Error {
 		return &Error{Kind: Timeout, Limit: limit, Reason: reason, Err: err}
 	}
-	var opErr *net.OpError
-	var dnsErr *net.DNSError
+	var (
+		opErr  *net.OpError
+		dnsErr *net.DNSError
+	)
 	isOp := errors.As(err, &opErr)
+	viaProxy := isOp && opErr.Op == "proxyconnect"
 	switch {
 	case errors.Is(err, ErrHeaderTimeout):
-		return timeout(headerTimeout, "no response headers")
-	case errors.Is(err, errConnectTimeout), errors.Is(err, context.DeadlineExceeded): // the attempt's limit, and a dial's own
-		return timeout(connectTimeout, "cannot connect")
-	case errors.As(err, &dnsErr) && !(isOp && opErr.Op == "proxyconnect"): // there it is the proxy's name
-		return &Error{Kind: Connection, Reason: "cannot resolve the upstream's name", Err: err}
+		return timeout(0, reasonNoHeaders)
+	case says(err, headersTooLarge):
+		return &Error{Kind: InvalidRequest, Reason: "request headers too large: the upstream takes less", Err: err}
+	case says(err, handshakeTimedOut):
+		return timeout(handshakeTimeout, reasonHandshake)
+	case viaProxy && opErr.Timeout():
+		return timeout(dialTimeout, reasonProxy)
+	case !viaProxy && errors.As(err, &dnsErr) && dnsErr.IsTimeout:
+		return timeout(0, reasonResolve)
 	case isDeadPeer(err):
-		return timeout(deadPeerAfter, "the connection died")
-	case isOp && opErr.Timeout() && dnsErr == nil:
-		return timeout(connectTimeout, "cannot connect")
+		return timeout(deadPeerAfter, reasonDied)
+	case isOp && opErr.Op == "dial" && opErr.Timeout():
+		return timeout(dialTimeout, reasonConnect)
 	}
 	return &Error{Kind: Connection, Reason: Reason(err), Err: err}
 }
@@ -107,6 +131,7 @@ func isDeadPeer(err error) bool {
 func Reason(err error) string {
 	var (
 		opErr   *net.OpError
+		dnsErr  *net.DNSError
 		certErr *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
 		proxy   *url.Error
@@ -114,9 +139,13 @@ func Reason(err error) string {
 	)
 	switch {
 	case errors.As(err, &opErr) && opErr.Op == "proxyconnect", errors.As(err, &proxy):
-		return "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
+		return reasonProxy
+	case errors.As(err, &dnsErr):
+		return reasonResolve
 	case isDeadPeer(err):
-		return "the connection died"
+		return reasonDied
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return "no file descriptors left"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "connection refused"
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -124,27 +153,44 @@ func Reason(err error) string {
 	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
 		return "no route to the upstream"
 	case errors.As(err, &certErr):
-		return "TLS: the upstream's certificate is not trusted"
+		return certificateReason(certErr)
 	case opErr != nil && (opErr.Op == "remote error" || opErr.Op == "local error"): // crypto/tls's alerts
 		return "TLS: the handshake failed"
 	case errors.As(err, &record):
 		return "TLS: the upstream does not speak TLS on this port"
-	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errRefusedTwice), errors.Is(err, errNotRepeated):
+	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols):
 		return err.Error()
-	case errors.Is(err, errUnasked101):
-		return "the upstream switched protocols unasked"
+	case says(err, refused):
+		return "the upstream refused the request"
 	case errors.As(err, &reset) && reset.fromPeer():
 		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"
 	case says(err, protocolReset):
 		return "the upstream reset the HTTP/2 stream (PROTOCOL_ERROR)"
 	case says(err, goneAway):
 		return "the upstream closed the HTTP/2 connection"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), says(err, closedIdle):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), says(err, closed):
 		return "the upstream closed the connection"
 	case reset.Code != 0, errors.Is(err, errBadStatus), says(err, notHTTP):
 		return "the answer was not valid HTTP"
 	case opErr != nil && opErr.Op == "dial":
-		return "cannot connect"
+		return reasonConnect
 	}
 	return "no usable response"
+}
+
+// certificateReason says what is wrong with the upstream's certificate.
+func certificateReason(err *tls.CertificateVerificationError) string {
+	var (
+		invalid x509.CertificateInvalidError
+		name    x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &name):
+		return "TLS: the upstream's certificate is for another name"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && time.Now().Before(invalid.Cert.NotBefore):
+		return "TLS: the upstream's certificate is not valid yet"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "TLS: the upstream's certificate has expired"
+	}
+	return "TLS: the upstream's certificate is not trusted"
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -31,11 +32,11 @@ func TestClassify(t *testing.T) {
 		{ErrHeaderTimeout, Timeout, "no response headers"},
 		{op("dial", os.ErrDeadlineExceeded), Timeout, "cannot connect"},
 		{op("dial", context.DeadlineExceeded), Timeout, "cannot connect"},
-		{context.DeadlineExceeded, Timeout, "cannot connect"},
+		{op("dial", os.NewSyscallError("socket", syscall.EMFILE)), Connection, "no file descriptors left"},
 		{op("dial", os.NewSyscallError("connect", syscall.ECONNREFUSED)), Connection, "connection refused"},
 		{op("dial", os.NewSyscallError("connect", syscall.EHOSTUNREACH)), Connection, "no route to the upstream"},
 		{op("dial", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}), Connection, "cannot resolve the upstream's name"},
-		{op("dial", &net.DNSError{Err: "timeout", Name: "x", IsTimeout: true}), Connection, "cannot resolve the upstream's name"},
+		{op("dial", &net.DNSError{Err: "timeout", Name: "x", IsTimeout: true}), Timeout, "cannot resolve the upstream's name"},
 		{op("read", os.NewSyscallError("read", syscall.ETIMEDOUT)), Timeout, "the connection died"},
 		{op("write", os.NewSyscallError("write", syscall.EHOSTUNREACH)), Timeout, "the connection died"},
 		{op("readfrom", op("write", os.NewSyscallError("write", syscall.ETIMEDOUT))), Timeout, "the connection died"},
@@ -45,11 +46,11 @@ func TestClassify(t *testing.T) {
 		{errors.New(`malformed HTTP response "SECRET"`), Connection, "the answer was not valid HTTP"},
 		{streamError{Code: 2, Cause: errors.New("received from peer")}, Connection, "the upstream reset the HTTP/2 stream (INTERNAL_ERROR)"},
 		{streamError{Code: 1, Cause: errors.New("SECRET")}, Connection, "the answer was not valid HTTP"},
-		{errRefusedTwice, Connection, "the upstream refused the request twice"},
-		{errConnectTimeout, Timeout, "cannot connect"},
+		{op("proxyconnect", os.ErrDeadlineExceeded), Timeout, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
+		{errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), Connection, "the upstream refused the request"},
 		{errors.New("SECRET"), Connection, "no usable response"},
 	} {
-		got := classify(tc.err, time.Minute)
+		got := classify(tc.err)
 		assert.Equal(t, got.Kind, tc.kind, "%v", tc.err)
 		assert.Equal(t, got.Reason, tc.reason, "%v", tc.err)
 		assert.Assert(t, !strings.Contains(got.Error(), "SECRET"), "%v", got)
@@ -114,6 +115,13 @@ func TestClassifyRealErrors(t *testing.T) {
 	}
 }
 
+// trust makes a transport trust a test server's certificate.
+func trust(rt *transport, s *httptest.Server) {
+	pool := x509.NewCertPool()
+	pool.AddCert(s.Certificate())
+	rt.TLSClientConfig = &tls.Config{RootCAs: pool}
+}
+
 // silenced is a connection whose peer can be made deaf: what comes is not read any more.
 type silenced struct {
 	net.Conn
@@ -151,12 +159,11 @@ func TestUnansweredPing(t *testing.T) {
 	s.Listener = silencedListener{s.Listener, deaf}
 	s.StartTLS()
 	rt := newTransport(Options{HeaderTimeout: time.Minute})
-	rt.TLSClientConfig.RootCAs = x509.NewCertPool()
-	rt.TLSClientConfig.RootCAs.AddCert(s.Certificate())
+	trust(rt, s)
 	rt.HTTP2.SendPingTimeout, rt.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
 	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL, strings.NewReader("a"))
 	assert.NilError(t, err)
-	_, err = (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).RoundTrip(r)
+	_, err = (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
 	var failed *Error
 	assert.Assert(t, errors.As(err, &failed), "%v", err)
 	assert.Equal(t, failed.Kind, Timeout)

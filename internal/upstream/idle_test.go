@@ -57,24 +57,18 @@ func TestIdleConnections(t *testing.T) {
 				rt := newTransport(Options{MaxIdleConns: 1, PlainHTTP: tt.protocol == "HTTP/1.1"})
 				if tt.protocol == "HTTP/1.1" {
 					go s.Serve(network)
-					rt.DialContext = func(context.Context, string, string) (net.Conn, error) { return newConn(network.dial(), true), nil }
 				} else {
 					s.TLSConfig = &tls.Config{Certificates: certificate}
 					go s.ServeTLS(network, "", "")
-					rt.DialTLSContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
-						c := newConn(network.dial(), false)
-						secured := tls.Client(c, &tls.Config{InsecureSkipVerify: true, NextProtos: rt.TLSClientConfig.NextProtos}) // no more than a test's own pipe
-						err := secured.HandshakeContext(ctx)
-						c.greeted = make(chan struct{})
-						return secured, err
-					}
+					rt.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // no more than a test's own pipe
 				}
+				rt.DialContext = func(context.Context, string, string) (net.Conn, error) { return network.dial(), nil }
 				// request reports whether it went out on a connection that was there.
 				request := func() (reused bool) {
 					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
 					r, err := http.NewRequestWithContext(ctx, "GET", tt.url, nil)
 					assert.NilError(t, err)
-					resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).RoundTrip(r)
+					resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
 					assert.NilError(t, err)
 					assert.Equal(t, resp.Proto, tt.protocol)
 					io.Copy(io.Discard, resp.Body)

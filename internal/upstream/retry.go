@@ -4,43 +4,48 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 )
 
-// retryPause lies between two attempts (contract row 2.3).
-const retryPause = 100 * time.Millisecond
+const (
+	// retryPause is the time between two attempts (contract row 2.3).
+	retryPause = 100 * time.Millisecond
+	// maxResends is how often a request that was not processed is sent again (contract row 2.6).
+	maxResends = 5
+)
 
-// retry repeats a request whose attempt timed out, with the same method, headers and body bytes, and nothing else: any
-// response and any other error is the caller's. A request with a body must have GetBody.
+// retry sends a request again, with the same method, headers and body, after a timeout, and when the upstream provably did
+// not process it. Any response and any other error goes to the caller. A request with a body must have GetBody.
 type retry struct {
-	next      http.RoundTripper
+	next      func(req *http.Request, start time.Time) (*http.Response, error) // one attempt, which began at start
 	retries   int
 	onAttempt func(ctx context.Context, n int, previous *Error)
 }
 
 func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
-	var previous *Error
+	var failed *Error
 	fate := NothingSent // of all attempts together
 	for n := 1; ; n++ {
-		if n > 1 {
-			var err error
-			if req, err = rewound(req); err != nil {
-				return nil, &Error{Kind: Connection, Fate: fate, Reason: "the request body is gone", Attempts: n - 1, Err: err}
+		if t.onAttempt != nil {
+			t.onAttempt(ctx, n, failed)
+		}
+		start := time.Now()
+		for resends := 0; ; resends++ {
+			resp, err := t.send(req, start)
+			if !errors.As(err, &failed) {
+				return resp, err
+			}
+			if !failed.unprocessed || resends == maxResends {
+				break
 			}
 		}
-		if t.onAttempt != nil {
-			t.onAttempt(ctx, n, previous)
-		}
-		resp, err := t.next.RoundTrip(req)
-		if !errors.As(err, &previous) {
-			return resp, err
-		}
-		if previous.Fate == MayHaveBeenRead {
+		if failed.Fate == MayHaveBeenRead {
 			fate = MayHaveBeenRead
 		}
-		if previous.Kind != Timeout || n > t.retries {
-			last := *previous
+		if failed.Kind != Timeout || n > t.retries {
+			last := *failed
 			last.Fate, last.Attempts = fate, n
 			return nil, &last
 		}
@@ -52,16 +57,27 @@ func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// rewound returns the request with its body from the first byte on.
-func rewound(req *http.Request) (*http.Request, error) {
-	if req.GetBody == nil {
-		return req, nil
+// send sends the request once, from the first byte of its body on, in a form that net/http does not send twice by itself.
+//
+// net/http repeats a request that has GetBody after PROTOCOL_ERROR (golang/go#47635), and one with an Idempotency-Key over
+// HTTP/1.1, though the upstream may have read it. So it gets neither: no GetBody, and the two headers in a spelling that it
+// does not look for. To the upstream, names of headers are case-insensitive.
+func (t *retry) send(req *http.Request, start time.Time) (*http.Response, error) {
+	once := *req
+	once.GetBody = nil
+	if req.GetBody != nil {
+		body, err := req.GetBody()
+		if err != nil {
+			return nil, &Error{Kind: Connection, Fate: NothingSent, Reason: "the request body is gone", Err: err}
+		}
+		once.Body = body
 	}
-	body, err := req.GetBody()
-	if err != nil {
-		return nil, err
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := once.Header[name]; ok {
+			once.Header = once.Header.Clone()
+			delete(once.Header, name)
+			once.Header[strings.ToLower(name)] = values
+		}
 	}
-	again := *req
-	again.Body = body
-	return &again, nil
+	return t.next(&once, start)
 }

@@ -12,6 +12,11 @@ import (
 	"gotest.tools/v3/assert"
 )
 
+// attempts is f as the attempts of a retry.
+func attempts(f func(*http.Request) (*http.Response, error)) func(*http.Request, time.Time) (*http.Response, error) {
+	return func(r *http.Request, _ time.Time) (*http.Response, error) { return f(r) }
+}
+
 func timedOut() error {
 	return &Error{Kind: Timeout, Fate: NothingSent, Reason: "no response headers", Limit: 60 * time.Second, Attempts: 1}
 }
@@ -25,7 +30,7 @@ func TestRetryAfterTimeout(t *testing.T) {
 		start := time.Now()
 		rt := &retry{
 			retries: 2,
-			next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			next: attempts(func(r *http.Request) (*http.Response, error) {
 				times = append(times, time.Since(start))
 				body, err := io.ReadAll(r.Body)
 				assert.NilError(t, err)
@@ -49,7 +54,7 @@ func TestRetryAfterTimeout(t *testing.T) {
 func TestRetryStopsAtAResponse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
-		rt := &retry{retries: 2, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+		rt := &retry{retries: 2, next: attempts(func(r *http.Request) (*http.Response, error) {
 			if n++; n == 1 {
 				return nil, timedOut()
 			}
@@ -74,7 +79,7 @@ func TestNoRetry(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := 0
-			rt := &retry{retries: tc.retries, next: roundTripper(func(r *http.Request) (*http.Response, error) { n++; return nil, tc.err })}
+			rt := &retry{retries: tc.retries, next: attempts(func(r *http.Request) (*http.Response, error) { n++; return nil, tc.err })}
 			_, err := rt.RoundTrip(request(t.Context()))
 			assert.Equal(t, err.Error(), tc.err.Error())
 			assert.Equal(t, n, 1)
@@ -88,7 +93,7 @@ func TestDepartureBetweenAttempts(t *testing.T) {
 		left := errors.New("left")
 		ctx, leave := context.WithCancelCause(t.Context())
 		n := 0
-		rt := &retry{retries: 2, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+		rt := &retry{retries: 2, next: attempts(func(r *http.Request) (*http.Response, error) {
 			n++
 			time.AfterFunc(50*time.Millisecond, func() { leave(left) })
 			return nil, timedOut()
@@ -115,7 +120,7 @@ func TestFateOfAllAttempts(t *testing.T) {
 			n := 0
 			rt := &retry{
 				retries: 2,
-				next: roundTripper(func(*http.Request) (*http.Response, error) {
+				next: attempts(func(*http.Request) (*http.Response, error) {
 					n++
 					return nil, &Error{Kind: Timeout, Fate: tc.fates[n-1]}
 				}),
@@ -132,4 +137,52 @@ func TestFateOfAllAttempts(t *testing.T) {
 			assert.DeepEqual(t, announced, tc.fates[:2])
 		})
 	}
+}
+
+// Row 2.6: a request that was not processed is sent again at once, whole, up to five times, as one attempt.
+func TestResend(t *testing.T) {
+	for _, tc := range []struct {
+		name           string
+		refusals, want int
+		failed         bool
+	}{{"refused five times", 5, 6, false}, {"refused for ever", 1000, 6, true}} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sent, announced, start := 0, 0, time.Now()
+				rt := &retry{
+					retries:   2,
+					onAttempt: func(context.Context, int, *Error) { announced++ },
+					next: attempts(func(r *http.Request) (*http.Response, error) {
+						body, err := io.ReadAll(r.Body)
+						assert.NilError(t, err)
+						assert.Equal(t, string(body), "body")
+						if sent++; sent <= tc.refusals {
+							return nil, &Error{Kind: Connection, Reason: "the upstream refused the request", unprocessed: true}
+						}
+						return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+					}),
+				}
+				_, err := rt.RoundTrip(request(t.Context()))
+				assert.Equal(t, err != nil, tc.failed)
+				assert.Equal(t, sent, tc.want)
+				assert.Equal(t, announced, 1)
+				assert.Equal(t, time.Since(start), time.Duration(0))
+			})
+		})
+	}
+}
+
+// Row 2.6: net/http gets nothing that would make it repeat a POST which may have been read.
+func TestNothingInvitesARepetition(t *testing.T) {
+	r := request(t.Context())
+	r.Header.Set("Idempotency-Key", "a")
+	r.Header.Set("X-Idempotency-Key", "b")
+	rt := &retry{next: attempts(func(once *http.Request) (*http.Response, error) {
+		assert.Assert(t, once.GetBody == nil)
+		assert.DeepEqual(t, once.Header, http.Header{"idempotency-key": {"a"}, "x-idempotency-key": {"b"}})
+		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+	})}
+	_, err := rt.RoundTrip(r)
+	assert.NilError(t, err)
+	assert.Equal(t, r.Header.Get("Idempotency-Key"), "a")
 }

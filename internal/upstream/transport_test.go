@@ -1,7 +1,6 @@
 package upstream
 
 import (
-	"crypto/x509"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -12,19 +11,18 @@ import (
 
 // Rows 2.1, 2.5, 2.9: the settings that no test here can wait for.
 func TestTransportSettings(t *testing.T) {
-	assert.Equal(t, connectTimeout, 10*time.Second)
-	assert.Equal(t, http1Idle, 90*time.Second)
-	assert.Equal(t, http2Idle, time.Hour)
+	assert.Equal(t, dialTimeout, 30*time.Second)
+	assert.Equal(t, handshakeTimeout, 10*time.Second)
 	assert.Assert(t, deadPeerAfter <= 60*time.Second)
 }
 
 // Row 2.9: after a sleep no idle connection is trusted; a clock that is set, or a busy machine, is no sleep.
 func TestSleep(t *testing.T) {
-	assert.Assert(t, overslept(8*time.Hour, 3*time.Second))
-	assert.Assert(t, overslept(time.Minute, 0))
-	assert.Assert(t, !overslept(time.Hour, time.Hour))
-	assert.Assert(t, !overslept(5*time.Second, 0))
-	assert.Assert(t, !overslept(-time.Hour, time.Second))
+	assert.Assert(t, isSleep(8*time.Hour, 3*time.Second))
+	assert.Assert(t, isSleep(time.Minute, 0))
+	assert.Assert(t, !isSleep(time.Hour, time.Hour))
+	assert.Assert(t, !isSleep(5*time.Second, 0))
+	assert.Assert(t, !isSleep(-time.Hour, time.Second))
 	var c clock
 	assert.Assert(t, !c.slept())
 	assert.Assert(t, !c.slept())
@@ -41,11 +39,10 @@ func TestHTTP2CanBeTurnedOff(t *testing.T) {
 			t.Setenv("GODEBUG", godebug)
 			rt := newTransport(Options{HeaderTimeout: time.Minute})
 			defer rt.CloseIdleConnections()
-			rt.TLSClientConfig.RootCAs = x509.NewCertPool()
-			rt.TLSClientConfig.RootCAs.AddCert(s.Certificate())
+			trust(rt, s)
 			r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL, nil)
 			assert.NilError(t, err)
-			resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).RoundTrip(r)
+			resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
 			assert.NilError(t, err)
 			resp.Body.Close()
 			assert.Equal(t, resp.Proto, protocol)

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Options says how long to wait for the upstream and how often to ask again.
+// Options says how long to wait for the upstream and how often to try again.
 type Options struct {
 	// HeaderTimeout limits one attempt, from its start to the response headers. Required, > 0.
 	HeaderTimeout time.Duration
-	// IdleTimeout limits the upstream's silence within a response that has begun. Required, > 0.
+	// IdleTimeout limits the upstream's silence within a response. Required, > 0.
 	IdleTimeout time.Duration
-	// Retries is how many further attempts follow an attempt that timed out. 0 turns retrying off.
+	// Retries is how many attempts may follow one that timed out. 0 turns retrying off.
 	Retries int
 	// MaxIdleConns is how many idle HTTP/1.1 connections are kept. It should equal the number of concurrent requests.
 	MaxIdleConns int
@@ -27,5 +27,5 @@ type Options struct {
 // an *Error or the cause of the request context's end.
 func New(opts Options) http.RoundTripper {
 	attempt := &attempt{next: newTransport(opts), headerTimeout: opts.HeaderTimeout, idleTimeout: opts.IdleTimeout}
-	return &retry{next: attempt, retries: opts.Retries, onAttempt: opts.OnAttempt}
+	return &retry{next: attempt.roundTrip, retries: opts.Retries, onAttempt: opts.OnAttempt}
 }

@@ -91,9 +91,10 @@
               "zizmor"
             ]
         )
-        // {
+        // rec {
           buildGoModule = import ./go-module.nix { inherit host lib run; };
 
+          mkShellNoCC = mkShell;
           mkShell =
             {
               packages,

@@ -50,6 +50,19 @@ rec {
       sets: path: type:
       builtins.any (set: asPredicate set path type) sets;
 
+    fileFilter =
+      wanted: root: path: type:
+      under (toString root) path
+      && type == "regular"
+      && wanted {
+        hasExt =
+          ext:
+          let
+            end = builtins.stringLength path - builtins.stringLength ext - 1;
+          in
+          builtins.substring end (-1) path == "." + ext;
+      };
+
     toSource =
       { root, fileset }:
       let

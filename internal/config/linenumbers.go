@@ -8,9 +8,9 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// lines returns the line of every key of a valid TOML document: "proxy.retries", "headers[1].name". go-toml's stable
-// interface tells lines only of what a struct does not know, and there not whose the keys of inline tables are.
-func lines(data []byte) map[string]int {
+// lineNumbers returns the line of every key of a valid TOML document: "proxy.retries", "headers[1].name". go-toml's stable
+// interface has lines only for unknown keys, and does not say which inline table such a key is in.
+func lineNumbers(data []byte) map[string]int {
 	ix := index{lines: map[string]int{}, elements: map[string]int{}}
 	ix.Reset(data)
 	for section := ""; ix.NextExpression(); {
@@ -26,7 +26,7 @@ func lines(data []byte) map[string]int {
 type index struct {
 	unstable.Parser
 	lines    map[string]int
-	elements map[string]int // how many elements an array of tables has by now
+	elements map[string]int // the number of elements of an array of tables so far
 }
 
 func (ix *index) note(path string, line int) {
@@ -39,7 +39,7 @@ func (ix *index) note(path string, line int) {
 func (ix *index) key(path string, node *unstable.Node) string {
 	for it := node.Key(); it.Next(); {
 		line := ix.Shape(it.Node().Raw).Start.Line
-		ix.note(path, line) // an element of an array has no place of its own; its first key has
+		ix.note(path, line) // an array element has no line of its own; it gets its first key's
 		path = join(path, string(it.Node().Data))
 		ix.note(path, line)
 		if node.Kind == unstable.ArrayTable && it.IsLast() {

@@ -8,9 +8,7 @@ import (
 
 type connKey struct{}
 
-// WithConn is for http.Server.ConnContext: it gives requests their connection. One that waits for room looks there whether
-// its client has left; net/http does that only once the request body has been read, and a waiting body has not been.
-// resetOnClose needs it, too.
+// WithConn is for http.Server.ConnContext: it gives requests their connection, which resetOnClose needs.
 func WithConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }

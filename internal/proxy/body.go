@@ -1,0 +1,257 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// body reads the request body into memory, within the budget of all bodies, so that an attempt can be repeated with identical
+// bytes. The bytes are let go when the response headers arrive, since no attempt can follow (contract section 1).
+func (p *proxy) body(next http.Handler) http.Handler {
+	budget := newBudget(p.MaxBufferedBytes, p.MaxBodyBytes, p.metrics)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		x := exchangeFrom(r.Context())
+		if r.Body == http.NoBody {
+			next.ServeHTTP(w, r)
+			return
+		}
+		if r.ContentLength > p.MaxBodyBytes {
+			p.refuseBody(w, r, x, tooLarge(p.MaxBodyBytes))
+			return
+		}
+		u := &upload{proxy: p, exchange: x, r: r, control: http.NewResponseController(w)}
+		defer u.body.release()
+		var refused *refusal
+		switch err := u.receive(budget); {
+		case errors.As(err, &refused):
+			u.body.release()
+			p.refuseBody(w, r, x, refused)
+			return
+		case err != nil:
+			u.control.SetReadDeadline(past)
+			panic(http.ErrAbortHandler)
+		}
+		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
+		x.body = &u.body
+		r.ContentLength = int64(len(u.body.data))
+		r.TransferEncoding = nil
+		r.Body = http.NoBody
+		if r.ContentLength > 0 {
+			r.GetBody = u.body.open
+			r.Body, _ = r.GetBody()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// requestBody is a body in memory. Attempts read it through readers of their own. The bytes are never pooled, since a transport may
+// go on reading after an attempt is over.
+type requestBody struct {
+	data     []byte // nil after release
+	reserved *reservation
+}
+
+// release lets the bytes go and returns their room. Readers that are open finish; no other can be opened.
+func (b *requestBody) release() {
+	if b.reserved != nil {
+		b.reserved.shrink(0)
+	}
+	b.data = nil
+}
+
+// open returns a new reader from the first byte on; it has the signature of http.Request.GetBody.
+func (b *requestBody) open() (io.ReadCloser, error) {
+	if b.data == nil {
+		return nil, errors.New("the request body has been released")
+	}
+	return &bodyReader{rest: b.data}, nil
+}
+
+// bodyReader reads a body and forgets it at its end: net/http keeps the reader as long as the answer takes, and a minutes-long
+// answer must not keep its request in memory. Transports may close it while they read, from another goroutine.
+type bodyReader struct {
+	mu   sync.Mutex
+	rest []byte
+}
+
+func (r *bodyReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := copy(p, r.rest)
+	if r.rest = r.rest[n:]; len(r.rest) > 0 {
+		return n, nil
+	}
+	r.rest = nil
+	return n, io.EOF
+}
+
+func (r *bodyReader) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.rest = nil
+	return nil
+}
+
+// refusal is why a body is not accepted, in words for the client.
+type refusal struct {
+	status  int
+	message string
+}
+
+func (r *refusal) Error() string { return r.message }
+
+func tooLarge(limit int64) *refusal {
+	return &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("request body too large: the limit is %d bytes (max_body_bytes)", limit)}
+}
+
+// errGone means that the client's connection ended before its body did, or that a drain's deadline passed.
+var errGone = errors.New("the client left")
+
+// How long a body may take (contract row 1.12): bodySilence without a byte, and altogether bodyGrace and a second for every
+// minBodyRate bytes.
+const (
+	bodySilence = 30 * time.Second
+	bodyGrace   = 30 * time.Second
+	minBodyRate = 16 << 10
+)
+
+// past is a deadline that interrupts a read. net/http, too, would wait for the rest of a body before it closes a connection.
+var past = time.Unix(1, 0)
+
+// upload is a request body that is being read.
+type upload struct {
+	*proxy
+	*exchange
+	r       *http.Request
+	control *http.ResponseController
+	body    requestBody
+	begun   time.Time // when it had its reservation; waiting for more of it does not count
+	stalled time.Time // the deadlines of the read under way: no byte came,
+	tooSlow time.Time // or too few
+}
+
+// receive reads the whole body. Its errors are a *refusal and errGone. Nothing is reserved before the first byte has come. A body
+// that waits for its reservation is not read, so the kernel holds little of it.
+func (u *upload) receive(budget *budget) error {
+	var next [1]byte
+	n, err := u.read(next[:])
+	if n == 0 {
+		return u.ended(err)
+	}
+	u.control.SetReadDeadline(time.Time{}) // if that was the last byte, net/http reads on and must not see a deadline
+	reserved, gone := budget.reserve(u.r.Context(), u.r.ContentLength)
+	if gone != nil {
+		return errGone
+	}
+	u.body.reserved, u.begun = reserved, time.Now()
+	buf := append(make([]byte, 0, max(reserved.size, 1)), next[0])
+	for err == nil {
+		if len(buf) == cap(buf) {
+			if n, err = u.read(next[:]); n > 0 { // it is of unknown length, and larger than small
+				if gone := u.grow(&buf); gone != nil {
+					return gone
+				}
+				buf = append(buf, next[0])
+			}
+			continue
+		}
+		n, err = u.read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+	}
+	if err := u.ended(err); err != nil {
+		return err
+	}
+	if len(buf) < cap(buf) {
+		buf = slices.Clip(slices.Clone(buf))
+	}
+	u.body.data = buf
+	reserved.shrink(int64(len(buf)))
+	return nil
+}
+
+// grow makes room in buf for the largest body.
+func (u *upload) grow(buf *[]byte) error {
+	if int64(len(*buf)) >= u.MaxBodyBytes {
+		return tooLarge(u.MaxBodyBytes)
+	}
+	start := time.Now()
+	u.control.SetReadDeadline(time.Time{})
+	if u.body.reserved.grow(u.r.Context()) != nil {
+		return errGone
+	}
+	u.begun = u.begun.Add(time.Since(start))
+	*buf = append(make([]byte, 0, u.MaxBodyBytes), *buf...)
+	return nil
+}
+
+// silence is how long the client may send nothing.
+func (u *upload) silence() time.Duration { return min(bodySilence, u.Timeout) }
+
+func (u *upload) read(b []byte) (int, error) {
+	now := time.Now()
+	u.stalled, u.tooSlow = now.Add(u.silence()), now.Add(bodyGrace)
+	if !u.begun.IsZero() {
+		u.tooSlow = u.begun.Add(bodyGrace + time.Duration(u.bytesIn/minBodyRate)*time.Second)
+	}
+	deadline := u.stalled
+	if u.tooSlow.Before(deadline) {
+		deadline = u.tooSlow
+	}
+	u.control.SetReadDeadline(deadline)
+	// A drain's deadline does not wait for uploads. It interrupts the reads that wait, and this stops those that begin later.
+	if u.r.Context().Err() != nil {
+		return 0, errGone
+	}
+	n, err := u.r.Body.Read(b)
+	u.bytesIn += int64(n)
+	u.metrics.BytesIn.Add(float64(n))
+	return n, err
+}
+
+// ended says what the end of a body means. Not every error of net/http's tells of a deadline.
+func (u *upload) ended(err error) error {
+	var opErr *net.OpError
+	switch now := time.Now(); {
+	case err == io.EOF:
+		return nil
+	case err == errGone, context.Cause(u.r.Context()) == ErrDraining:
+		return errGone
+	case !now.Before(u.stalled):
+		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body stalled: no byte for %vs", u.silence().Seconds())}
+	case !now.Before(u.tooSlow):
+		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body too slow: after %vs it must come at %d KiB/s", bodyGrace.Seconds(), minBodyRate>>10)}
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
+		strings.Contains(err.Error(), "trailer"): // all that net/http says of one that did not come to its end
+		return errGone
+	}
+	return &refusal{http.StatusBadRequest, "request body is malformed: its chunked encoding is broken"}
+}
+
+// discardTime is how long a refused client may go on sending.
+const discardTime = 5 * time.Second
+
+// refuseBody answers a request whose body was not read to its end, and gives up its connection. A client that is still
+// sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so what it sends is
+// thrown away for a while.
+func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, reason *refusal) {
+	w.Header().Set("Connection", "close")
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(past)
+	control.EnableFullDuplex() // answer now, not after the rest of the body
+	p.refuse(w, x, reason.status, reason.message)
+	if reason.status == http.StatusRequestEntityTooLarge {
+		control.Flush()
+		x.end = time.Now()
+		control.SetReadDeadline(x.end.Add(discardTime))
+		io.Copy(io.Discard, r.Body)
+		control.SetReadDeadline(past)
+	}
+}

@@ -1,0 +1,49 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"sync"
+)
+
+// informational passes informational (1xx) responses on as they come, until it is stopped.
+type informational struct {
+	w       http.ResponseWriter
+	allowed bool // HTTP/1.0 has none (RFC 9110 section 15.2)
+
+	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls pass, and may do so when the request is over
+	stopped bool
+}
+
+func (i *informational) watch(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.pass})
+}
+
+// pass has httptrace's signature. Its error ends the request.
+func (i *informational) pass(code int, header textproto.MIMEHeader) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case code == http.StatusSwitchingProtocols: // over HTTP/2 net/http takes it for informational
+		return errors.New("101 over HTTP/2 (RFC 9113 section 8.6)")
+	case i.stopped || !i.allowed:
+		return nil
+	}
+	h := i.w.Header()
+	for name, values := range header {
+		h[name] = values
+	}
+	removeUnforwarded(h)
+	i.w.WriteHeader(code)
+	clear(h) // net/http keeps them for the final response
+	return nil
+}
+
+func (i *informational) stop() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+}

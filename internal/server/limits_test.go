@@ -1,0 +1,128 @@
+package server
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// Contract section 4: beyond the limit the longest idle connection is closed; if none is idle and the
+// spare ones are taken, the new one, but /health answers.
+func TestConnectionLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := newFakes(), newHeld()
+		f.opts.Proxy, f.opts.MaxConns = h, 3
+		b := startIn(t, f)
+		busy, first, second := b.connect(), b.connect(), b.connect()
+		busy.send("GET", "/held")
+		<-h.arrived
+		for _, c := range []*client{first, second, first} { // now second is the longest idle
+			time.Sleep(time.Second)
+			c.get("/health")
+		}
+		time.Sleep(time.Second)
+		third := b.connect()
+		third.get("/health")
+		synctest.Wait()
+		assert.Assert(t, second.isClosed())
+		assert.Assert(t, !first.isClosed() && !third.isClosed())
+		busyOnes := []*client{busy, first, third}
+		for i := 1; i < 3+spare; i++ {
+			if i >= 3 {
+				busyOnes = append(busyOnes, b.connect())
+			}
+			busyOnes[i].send("GET", "/held")
+			<-h.arrived
+		}
+		silent := b.connect()
+		time.Sleep(freshTime)
+		synctest.Wait()
+		assert.Assert(t, silent.isClosed())
+		surplus := b.connect()
+		resp, _ := surplus.get("/health")
+		assert.Equal(t, resp.StatusCode, 200)
+		surplus.send("GET", "/held")
+		synctest.Wait()
+		assert.Assert(t, surplus.isClosed())
+		close(h.release)
+		for _, c := range busyOnes {
+			_, text := c.receive()
+			assert.Equal(t, text, "done")
+		}
+	})
+}
+
+// Contract section 4: a head has at most 32 KiB, and while it is not complete 512 lines. Both get 431. Lines of a body do not count.
+func TestHeadLimits(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	f := newFakes()
+	f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, len(r.Header))
+	})
+	s := New(f.opts)
+	go s.http.Serve(&plainListener{TCPListener: listener.(*net.TCPListener), warn: func() {}})
+	t.Cleanup(func() { s.http.Close() })
+	lines := func(n int) (text string) {
+		for i := range n {
+			text += fmt.Sprintf("X%d:\r\n", i)
+		}
+		return text
+	}
+	const body = "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 60000\r\n\r\n"
+	for _, tt := range []struct {
+		name, send string
+		status     int
+	}{
+		{"31 KiB", "GET / HTTP/1.1\r\nHost: p\r\nX: " + strings.Repeat("x", 31<<10) + "\r\n\r\n", 200},
+		{"33 KiB", "GET / HTTP/1.1\r\nHost: p\r\nX: " + strings.Repeat("x", 33<<10) + "\r\n\r\n", 431},
+		{"500 lines", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(500) + "\r\n", 200},
+		{"600 lines that do not end", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(600), 431},
+		{"a body of lines", body + strings.Repeat("\n", 60000), 200},
+		{"a second head of 600 lines", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(600), 431},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", listener.Addr().String())
+			assert.NilError(t, err)
+			defer conn.Close()
+			c := &client{t, conn, bufio.NewReader(conn)}
+			if strings.HasPrefix(tt.name, "a second") {
+				c.write("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+				c.receive()
+			}
+			go io.WriteString(conn, tt.send)
+			resp, err := http.ReadResponse(c.in, nil)
+			assert.NilError(t, err)
+			assert.Equal(t, resp.StatusCode, tt.status)
+		})
+	}
+}
+
+// Row 3.7: a client that takes nothing of /metrics has 30 s.
+func TestUnreadMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFakes()
+		failed := make(chan time.Duration, 1)
+		f.opts.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			start := time.Now()
+			for {
+				if _, err := w.Write(make([]byte, 8<<10)); err != nil {
+					failed <- time.Since(start)
+					return
+				}
+			}
+		})
+		b := startIn(t, f)
+		b.connect().send("GET", "/metrics")
+		assert.Equal(t, <-failed, 30*time.Second)
+	})
+}

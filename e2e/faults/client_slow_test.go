@@ -5,9 +5,9 @@ import (
 	"testing"
 )
 
-// Clients that read slowly, or not at all, hold up nobody else, and what is meant for them stays at the upstream. Their slowness is not
-// the upstream's silence (contract row 3.3).
-func TestClientSlowReaders(t *testing.T) {
+// Clients that do not read hold up nobody else, and what is meant for them stays at the upstream. After timeout_secs they are given up,
+// as clients that left (contract row 3.7).
+func TestClientsThatDoNotRead(t *testing.T) {
 	t.Parallel()
 	const readers = 10
 	for _, p := range protocols {
@@ -29,10 +29,6 @@ func TestClientSlowReaders(t *testing.T) {
 			}
 			w.bounded(120)
 			for i, c := range slow {
-				for range 100 { // what it reads after all is what was sent
-					c.expect(inflow)
-				}
-				c.leave("reset")
 				w.ended(c, leftWithin)
 				wait(t, gone[i], "the proxy gives up its request")
 			}

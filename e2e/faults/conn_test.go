@@ -116,7 +116,7 @@ func (c *conn) send(text string) {
 
 // head reads the response's head, if it has not been read.
 func (c *conn) head() error {
-	c.SetReadDeadline(time.Now().Add(patience))
+	c.SetReadDeadline(time.Now().Add(30*time.Second + patience)) // as long as connecting may take (contract row 2.1)
 	for c.res == nil {
 		res, err := http.ReadResponse(c.in, &http.Request{Method: c.method})
 		if err != nil {

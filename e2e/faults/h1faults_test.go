@@ -9,17 +9,17 @@ import (
 
 // What an upstream that speaks HTTP/1.1 can do to a request.
 var h1faults = []fault[*h1request]{
-	{name: "FIN", do: (*h1request).fin, before: closedConnection},
-	{name: "RST", do: (*h1request).reset, before: "connection reset"},
-	{name: "silence", do: func(r *h1request) { r.gone() }, before: noAnswer},
-	{name: "what is not HTTP", do: func(r *h1request) { r.say(hush + "\r\n\r\n"); r.pause(nil) }, before: notHTTP},
-	{name: "HTTP/2", do: func(r *h1request) { r.say("\x00\x00\x00\x04\x00\x00\x00\x00\x00\r\n"); r.pause(nil) }, before: notHTTP},
+	{name: "FIN", do: (*h1request).fin, reason: closedConnection},
+	{name: "RST", do: (*h1request).reset, reason: "connection reset"},
+	{name: "silence", do: func(r *h1request) { r.gone() }, reason: noAnswer},
+	{name: "what is not HTTP", do: func(r *h1request) { r.say(hush + "\r\n\r\n"); r.pause(nil) }, reason: notHTTP},
+	{name: "HTTP/2", do: func(r *h1request) { r.say("\x00\x00\x00\x04\x00\x00\x00\x00\x00\r\n"); r.pause(nil) }, reason: notHTTP},
 	{name: "lines without an end, for ever", do: func(r *h1request) {
 		for range 2000 {
 			r.say(strings.Repeat("a", 64<<10))
 		}
 		r.fin()
-	}, before: notHTTP},
+	}, reason: notHTTP},
 }
 
 // Heads that are not what they should be, and bodies that do not fit their framing. The client is told, nothing that is no header or no

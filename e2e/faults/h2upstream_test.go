@@ -183,8 +183,8 @@ func (c *h2conn) look(state func() bool) bool {
 // bytes writes what need not be frames.
 func (c *h2conn) bytes(text string) { c.write(func(*http2.Framer) { io.WriteString(c.tls, text) }) }
 
-// fin closes the connection as TLS wants it closed.
-func (c *h2conn) fin() { c.tls.Close() }
+// fin closes our side of the connection as TLS wants it closed. To close both with something unread would be a reset.
+func (c *h2conn) fin() { c.tls.CloseWrite(); c.cut() }
 
 // cut closes our side of the connection without a word of TLS.
 func (c *h2conn) cut() { c.tcp.CloseWrite() }

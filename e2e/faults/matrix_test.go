@@ -22,8 +22,7 @@ const (
 type fault[R player] struct {
 	name       string
 	do         func(R)
-	before     string // the reason that is told for a request without headers
-	within     string // for an answer that has begun; default: the same
+	reason     string // the reason that is told
 	connection bool   // it hits all that is on the connection
 	sent       int    // how often a request without headers is sent in all; default: once
 }
@@ -34,25 +33,21 @@ const (
 	leftUs           = "the upstream closed the HTTP/2 connection"
 	notHTTP          = "the answer was not valid HTTP"
 	noAnswer         = "timeout after 1s (1 attempts): no response headers"
-	fellSilent       = "" // the outcome says it
 )
 
 // strike lets the fault happen to a request. Beside it another runs, on the same connection if the protocol allows, and a stream on
 // another.
 func (f fault[R]) strike(t *testing.T, m moment, up peer, on func(path string, script func(R))) {
 	t.Parallel()
-	want, reason, sent := broken, f.within, 1
-	if reason == "" && f.before != noAnswer {
-		reason = f.before
-	}
+	want, reason, sent := broken, f.reason, 1
 	if m == beforeHeaders {
-		want, reason, sent = failed, f.before, max(1, f.sent)
+		want, sent = failed, max(1, f.sent)
 	}
 	var settings []string
-	if f.before == noAnswer {
+	if f.reason == noAnswer {
 		settings = []string{"timeout_secs = 1"}
-		if want = silent; m == beforeHeaders {
-			want = timedOut
+		if want = timedOut; m != beforeHeaders {
+			want, reason = silent, "" // the outcome says it
 		}
 	}
 	seen, struck := make(chan struct{}), make(chan struct{})

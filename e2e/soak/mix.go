@@ -113,7 +113,7 @@ var recipes = []struct {
 		p.Events, p.Text, p.habit, p.after = 256, 16*kib, readsSlowly, m.timeout/300
 	}},
 	{0.5, "pausing reader", func(m mix, _ *rand.Rand, p *plan) { // more than all buffers on the way hold
-		p.Events, p.Text, p.habit, p.seen, p.after = 1024, 16*kib, pausesReading, 5, m.timeout*3/2
+		p.Events, p.Text, p.habit, p.seen, p.after = 1024, 16*kib, pausesReading, 5, m.timeout/2
 	}},
 	{0.5, "too large", func(m mix, r *rand.Rand, p *plan) {
 		p.size, p.status, p.own = m.pod.MaxBodyBytes+1+int64(r.IntN(mib)), refused, "too large"

@@ -42,6 +42,8 @@ func (f fault[R]) strike(t *testing.T, m moment, up peer, on func(path string, s
 	want, reason, sent := broken, f.reason, 1
 	if m == beforeHeaders {
 		want, sent = failed, max(1, f.sent)
+	} else if f.sent > 0 { // a refusal that comes after the headers is a reset like any other
+		reason = "reset the HTTP/2 stream (REFUSED_STREAM)"
 	}
 	var settings []string
 	if f.reason == noAnswer {

@@ -10,7 +10,7 @@
 // request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.
 //
 // Beside the API, a Part (part.go, play.go) does what the request itself asks for: it is for load, and for tests to which the
-// API's rules mean nothing. control.go is what a test can do meanwhile. Every certificate comes from an Authority (authority.go).
+// API's rules mean nothing. attempts.go is what a test can do meanwhile. Every certificate comes from an Authority (authority.go).
 //
 // The wording of errors is the original's wherever it is public knowledge.
 package standin

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/basher83/anthropic-oauth-proxy/internal/header"
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
@@ -69,7 +70,7 @@ func (p *proxy) received(x *exchange, res *http.Response) {
 // removeUnforwarded removes from an answer's headers or trailers what is not for the client. Our own id takes the place of the
 // upstream's when the header is written.
 func removeUnforwarded(h http.Header) {
-	removeHopByHop(h)
+	header.RemoveHopByHop(h)
 	delete(h, "X-Proxy-Request-Id")
 }
 

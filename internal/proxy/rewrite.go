@@ -23,7 +23,7 @@ func (p *proxy) rewrite(r *http.Request) *http.Request {
 	r.Close = false
 	r.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
 	h := r.Header
-	removeHopByHop(h)
+	header.RemoveHopByHop(h)
 	delete(h, "Expect") // answered here
 	for name, values := range h {
 		if isLocal(name) {
@@ -63,21 +63,6 @@ var (
 	localPrefixes = []string{"X-Forwarded-", "X-Original-Forwarded-", "Cf-", "Fly-", "X-Envoy-", "Tailscale-"}
 )
 
-// removeHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1). The credentials stay even if
-// Connection names them (contract row 1.4).
-func removeHopByHop(h http.Header) {
-	for _, line := range h["Connection"] {
-		for name := range tokens(line) {
-			if name = textproto.CanonicalMIMEHeaderKey(name); name != "Authorization" && name != "X-Api-Key" {
-				delete(h, name)
-			}
-		}
-	}
-	for _, name := range header.HopByHop {
-		delete(h, name)
-	}
-}
-
 // apply carries out one rule (contract rows 1.7 and 1.8).
 func (r Rule) apply(h http.Header) {
 	name := textproto.CanonicalMIMEHeaderKey(r.Name)
@@ -87,9 +72,9 @@ func (r Rule) apply(h http.Header) {
 	}
 	var present, missing []string
 	for _, line := range h[name] {
-		present = slices.AppendSeq(present, tokens(line))
+		present = slices.AppendSeq(present, header.Tokens(line))
 	}
-	for token := range tokens(r.Value) {
+	for token := range header.Tokens(r.Value) {
 		if !slices.Contains(present, token) && !slices.Contains(missing, token) {
 			missing = append(missing, token)
 		}
@@ -110,15 +95,4 @@ func (r Rule) apply(h http.Header) {
 	}
 	*last += added
 	h[name] = lines
-}
-
-// tokens yields the elements of a comma-separated list (RFC 9110 section 5.6.1), without the empty ones.
-func tokens(line string) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for token := range strings.SplitSeq(line, ",") {
-			if token = textproto.TrimString(token); token != "" && !yield(token) {
-				return
-			}
-		}
-	}
 }

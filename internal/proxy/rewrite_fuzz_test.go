@@ -61,13 +61,13 @@ func FuzzRules(f *testing.F) {
 			return
 		}
 		before := in[canonical]
-		for listed := range tokens(connection) {
+		for listed := range header.Tokens(connection) {
 			if http.CanonicalHeaderKey(listed) == canonical {
 				before = nil // the client asked for it to be removed
 			}
 		}
 		want := all(before)
-		for token := range tokens(value) {
+		for token := range header.Tokens(value) {
 			if !slices.Contains(want, token) {
 				want = append(want, token)
 			}
@@ -83,7 +83,7 @@ func FuzzRules(f *testing.F) {
 
 func all(lines []string) (list []string) {
 	for _, line := range lines {
-		for token := range tokens(line) {
+		for token := range header.Tokens(line) {
 			list = append(list, token)
 		}
 	}

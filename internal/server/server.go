@@ -120,26 +120,3 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 func (s *Server) state(name string, attrs ...any) {
 	s.opts.Logger.Info(name, append([]any{"state", name}, attrs...)...)
 }
-
-// drain returns how many requests it had to abort.
-func (s *Server) drain(listener net.Listener) (aborted int) {
-	s.draining.Store(true)
-	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second SIGINT (Ctrl-C) ends it at once; SIGTERM again changes nothing")
-	listener.Close()
-	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
-	defer cancel()
-	if s.conns.settle(deadline, linger(s.opts.Drain)) {
-		return 0
-	}
-	aborted = int(s.running.Load())
-	s.abort(s.opts.AbortCause)
-	s.conns.interrupt()
-	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
-	s.conns.wait(abortGrace)
-	s.http.Close()
-	s.conns.wait(abortGrace)
-	return aborted
-}
-
-// abortGrace is how long aborted handlers may take to note their end.
-const abortGrace = 2 * time.Second

@@ -15,7 +15,8 @@
 // The layers, each a file:
 //
 //	retry      the loop that sends a request again
-//	attempt    one attempt and its timer; cancels the attempt's context when the response body is closed
+//	attempt    one attempt and its timer, until the response headers
+//	idle       ends a response whose upstream falls silent
 //	transport  net/http's client for both protocols, and its settings
 //	sleep      notices that the machine slept
 //	errors     what an error means, in words that quote nothing

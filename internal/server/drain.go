@@ -1,0 +1,114 @@
+package server
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+// drain returns how many requests it had to abort.
+func (s *Server) drain(listener net.Listener) (aborted int) {
+	s.draining.Store(true)
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second SIGINT (Ctrl-C) ends it at once; SIGTERM again changes nothing")
+	listener.Close()
+	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
+	defer cancel()
+	if s.conns.settle(deadline, linger(s.opts.Drain)) {
+		return 0
+	}
+	aborted = int(s.running.Load())
+	s.abort(s.opts.AbortCause)
+	s.conns.interrupt()
+	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
+	s.conns.wait(abortGrace)
+	s.http.Close()
+	s.conns.wait(abortGrace)
+	return aborted
+}
+
+// abortGrace is how long aborted handlers may take to note their end.
+const abortGrace = 2 * time.Second
+
+// linger is how long, in a drain, the open connections must have been unused before they are closed. A client that keeps
+// connections may send its next request on one just as it is closed, and could not know whether that request was read.
+// Answered with Connection: close instead, it leaves of its own accord. A drain of minutes, as in a cluster, can outwait
+// the clients: Go's close a connection that they have not used for 90 s, others sooner. A short one, at a desk, is not
+// to feel like a hang.
+func linger(drain time.Duration) time.Duration {
+	if drain >= 5*time.Minute {
+		return 100 * time.Second
+	}
+	return time.Second
+}
+
+// settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
+// returns false if ctx ends first.
+func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
+	timer := time.NewTimer(unused)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		c.watched = true
+		open, changes, quiet := len(c.open), c.changes, timer.C
+		if c.busy > 0 {
+			quiet = nil
+		}
+		c.mu.Unlock()
+		if open == 0 {
+			return true
+		}
+		select {
+		case <-quiet:
+			if c.closeUnless(changes) {
+				return true
+			}
+		case <-changes:
+		case <-ctx.Done():
+			return false
+		}
+		timer.Reset(unused)
+	}
+}
+
+// closeUnless closes all connections unless something has changed. http.Server.Shutdown would not do: it goes on reading
+// requests from connections that are new to it, and drops them.
+func (c *conns) closeUnless(changes chan struct{}) bool {
+	c.mu.Lock() // a request that comes now waits in changed, which net/http calls before it handles the request
+	defer c.mu.Unlock()
+	if changes != c.changes {
+		return false
+	}
+	for conn := range c.open {
+		conn.Close()
+	}
+	return true
+}
+
+// interrupt ends the reads that wait for a client, such as for the rest of its request. Those that begin later look at their
+// context, which must be over by now.
+func (c *conns) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for conn := range c.open {
+		conn.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// wait waits until no connection carries a request, or for d.
+func (c *conns) wait(d time.Duration) {
+	timeout := time.After(d)
+	for {
+		c.mu.Lock()
+		c.watched = true
+		busy, changes := c.busy, c.changes
+		c.mu.Unlock()
+		if busy == 0 {
+			return
+		}
+		select {
+		case <-changes:
+		case <-timeout:
+			return
+		}
+	}
+}

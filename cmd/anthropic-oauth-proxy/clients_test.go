@@ -171,25 +171,3 @@ func (c *rawConn) request(method, target string, headers ...string) (*http.Respo
 	assert.NilError(c.t, err)
 	return resp, readBody(c.t, resp)
 }
-
-// newGarbage starts an upstream whose answers are not HTTP, and returns its URL.
-func newGarbage(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				bufio.NewReader(conn).ReadString('\n')
-				io.WriteString(conn, "HTTP/1.1 200 secret\r\nsecret header without colon\r\nX: secret\r\n\r\nsecret")
-			}()
-		}
-	}()
-	return "http://" + listener.Addr().String()
-}

@@ -2,8 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -57,34 +55,6 @@ func TestPrintConfigRoundTrip(t *testing.T) {
 	}
 }
 
-// Contract section 7: flags win over the environment, the environment over the file in the working directory; --check names
-// the file it read.
-func TestPrecedence(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for _, name := range []string{"env.toml", "flag.toml", "anthropic-oauth-proxy.toml"} {
-		assert.NilError(t, os.WriteFile(name, []byte("[proxy]\nlisten_addr = \"127.0.0.1:1\"\n"), 0o600))
-	}
-	env := map[string]string{"CONFIG_PATH": "env.toml"}
-	assert.Equal(t, call(t, nil, "--check").stdout, "configuration ok: anthropic-oauth-proxy.toml\n")
-	assert.Equal(t, call(t, env, "--check").stdout, "configuration ok: env.toml\n")
-	assert.Equal(t, call(t, env, "--check", "--config", "flag.toml").stdout, "configuration ok: flag.toml\n")
-	o := call(t, env, "--print-config", "--listen", "127.0.0.1:2", "--upstream", "https://gateway.example")
-	assert.Check(t, strings.Contains(o.stdout, "listen_addr = '127.0.0.1:2'\nupstream_url = 'https://gateway.example'\n"), o.stdout)
-}
-
-// Contract section 7: everything that is wrong comes at once, a line each, with file, line, key and what would be right;
-// the exit code is 2. internal/config tries every mistake.
-func TestAllProblemsAtOnce(t *testing.T) {
-	o := check(t, `colour = "blue"`, `[proxy]`, `retries = 6`, `retires = 3`, `[[headers]]`, `name = "authorization"`, `mode = "append"`)
-	assert.Equal(t, o, outcome{2, "", `FILE:1: colour: unknown; a configuration has the sections [proxy] and [[headers]]
-FILE:3: proxy.retries: must be a whole number from 0 to 5, not 6
-FILE:4: proxy.retires: unknown key; [proxy] has listen_addr, upstream_url, timeout_secs, retries, max_connections, max_body_bytes, max_buffered_bytes, drain_timeout_secs
-FILE:5: headers[0]: needs a value
-FILE:6: headers[0].name: no rule may name authorization: the client's credentials pass unchanged
-FILE:7: headers[0].mode: must be "set" or "add", not "append"
-`})
-}
-
 // Contract section 7, R8: what works but should be changed is logged as a warning, a line each, and stops nothing.
 func TestWarnings(t *testing.T) {
 	file := writeConfig(t, `[tailscale]`, `auth_key = "tskey-secret"`, `[proxy]`, `timeout_secs = 60`, `[[headers]]`, `name = "Anthropic-Beta"`, `value = "x"`, `mode = "set"`)
@@ -98,14 +68,4 @@ func TestWarnings(t *testing.T) {
 		assert.Equal(t, e.Level, "WARN")
 		assert.Check(t, strings.Contains(e.Msg, wants[i]) && !strings.Contains(e.Msg, "secret"), e.Msg)
 	}
-}
-
-// Contract section 7, R5 and R8: with what is left of the sidecar days the program serves like without.
-func TestSidecarConfigurationServes(t *testing.T) {
-	t.Parallel()
-	env := []string{"TAILSCALE_SOCKET=/nowhere", "LOG_LEVEL=info,hyper=warn"}
-	p := startEnv(t, env, newUpstream(t, echo), "[tailscale]", `hostname = "x"`)
-	resp, body := get(t, p.url("/v1"))
-	assert.Equal(t, resp.StatusCode, http.StatusOK)
-	assert.Equal(t, body, "upstream saw /v1")
 }

@@ -200,20 +200,6 @@ func (p *process) pollMetric(line string) {
 	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
 }
 
-// pollMetricAbove waits until /metrics shows a number of more than least.
-func (p *process) pollMetricAbove(name string, least float64) {
-	p.t.Helper()
-	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
-		_, text := get(p.t, p.url("/metrics"))
-		_, rest, _ := strings.Cut(text, "\n"+name+" ")
-		var value float64
-		if fmt.Sscan(rest, &value); value > least {
-			return poll.Success()
-		}
-		return poll.Continue("%s is %v", name, value)
-	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
-}
-
 // entry is a line of standard error, decoded.
 type entry map[string]any
 

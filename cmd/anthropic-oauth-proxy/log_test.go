@@ -13,7 +13,12 @@ import (
 // a request or of an answer is in it, at the most talkative level.
 func TestLogKeepsSecrets(t *testing.T) {
 	t.Parallel()
-	garbage := newGarbage(t)
+	garbage := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		assert.Check(t, err)
+		io.WriteString(conn, "HTTP/1.1 200 secret\r\nsecret header without colon\r\nX: secret\r\n\r\nsecret")
+		conn.Close()
+	})
 	for name, upstream := range map[string]string{"an API": newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Set-Cookie", "session=secret")
 		io.WriteString(w, "secret answer")

@@ -46,13 +46,3 @@ func call(t *testing.T, env map[string]string, args ...string) outcome {
 	code := receive(t, ended, "the return of run: it seems to serve")
 	return outcome{code, stdout.String(), stderr.String()}
 }
-
-// check is --check with a file of the given lines. What names the file in its output is replaced by "FILE".
-func check(t *testing.T, lines ...string) outcome {
-	t.Helper()
-	file := writeConfig(t, lines...)
-	o := call(t, nil, "--check", "--config", file)
-	o.stdout = strings.ReplaceAll(o.stdout, file, "FILE")
-	o.stderr = strings.ReplaceAll(o.stderr, file, "FILE")
-	return o
-}

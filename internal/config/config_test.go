@@ -37,45 +37,6 @@ func load(t *testing.T, text string) (config.Config, []string) {
 	return c, problems
 }
 
-// defaults is the configuration that needs no file.
-func defaults(t *testing.T) config.Config {
-	t.Helper()
-	t.Chdir(t.TempDir())
-	c, err := config.Load(nil, noEnv)
-	assert.NilError(t, err)
-	return c
-}
-
-// Section 7: every key of the file.
-func TestEveryKey(t *testing.T) {
-	c, problems := load(t, `
-[proxy]
-listen_addr = "[::1]:9090"
-upstream_url = "http://localhost:1/prefix/"
-timeout_secs = 300
-retries = 0
-max_connections = 1
-max_body_bytes = 1
-max_buffered_bytes = 1
-drain_timeout_secs = 0
-
-[[headers]]
-name = "X-One"
-value = "1"
-
-[[headers]]
-name = "X-Two"
-value = "2, 3"
-mode = "add"
-`)
-	assert.Assert(t, is.Len(problems, 0))
-	assert.DeepEqual(t, c.Proxy, config.Proxy{ListenAddr: "[::1]:9090", UpstreamURL: "http://localhost:1/prefix/", TimeoutSecs: 300,
-		MaxConnections: 1, MaxBodyBytes: 1, MaxBufferedBytes: 1})
-	assert.Equal(t, c.Upstream.String(), "http://localhost:1/prefix/")
-	assert.DeepEqual(t, c.Headers, []config.Header{{"X-One", "1", "set"}, {"X-Two", "2, 3", "add"}})
-	assert.Assert(t, is.Len(c.Warnings, 0))
-}
-
 // Section 7: [[headers]] replaces the default rule, a file without any keeps it, headers = [] means none.
 func TestHeaderRulesReplaceTheDefault(t *testing.T) {
 	c, _ := load(t, "[proxy]\nretries = 1\n")
@@ -371,7 +332,9 @@ func TestLogLevel(t *testing.T) {
 // Section 7: flags > environment > file > defaults; problems of all of them come together; and the file in the working
 // directory is read only if no other is named.
 func TestPrecedence(t *testing.T) {
-	c := defaults(t)
+	t.Chdir(t.TempDir())
+	c, err := config.Load(nil, noEnv)
+	assert.NilError(t, err)
 	assert.Equal(t, c.Upstream.String(), c.Proxy.UpstreamURL)
 	assert.Equal(t, c.File, "")
 	assert.NilError(t, os.WriteFile(config.FileName, []byte("[proxy]\nretries = 1\n"), 0o600))
@@ -379,7 +342,7 @@ func TestPrecedence(t *testing.T) {
 	assert.NilError(t, os.WriteFile("flag.toml", []byte("\ufeff[proxy]\nretries = 4\n"), 0o600))
 	env := map[string]string{}
 	getenv := func(name string) string { return env[name] }
-	c, err := config.Load(nil, getenv)
+	c, err = config.Load(nil, getenv)
 	assert.NilError(t, err)
 	assert.Equal(t, c.Proxy.Retries, int64(1))
 	assert.Equal(t, c.File, config.FileName)

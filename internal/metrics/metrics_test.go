@@ -14,26 +14,6 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
-// Section 5: methods outside the standard set count as OTHER, so no client can grow the label set.
-func TestMethodIsBounded(t *testing.T) {
-	reg := prometheus.NewRegistry()
-	m := metrics.New(reg, "v", metrics.Limits{})
-	for _, method := range []string{"GET", "BREW", "get", "X" + strings.Repeat("Y", 1000)} {
-		m.Headers(method, 200, time.Second)
-	}
-	assert.NilError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP proxy_requests_total Proxied requests by the status that was sent (499: the client left before any was) and method.
-# TYPE proxy_requests_total counter
-proxy_requests_total{method="GET",status="200"} 1
-proxy_requests_total{method="OTHER",status="200"} 3
-proxy_requests_total{method="POST",status="200"} 0
-proxy_requests_total{method="POST",status="400"} 0
-proxy_requests_total{method="POST",status="401"} 0
-proxy_requests_total{method="POST",status="403"} 0
-`), "proxy_requests_total"))
-	assert.Equal(t, m.Served(), int64(4))
-}
-
 // Section 5: the counts of requests and durations agree for every status, from the start.
 func TestRequestsAndDurationsAgree(t *testing.T) {
 	reg := prometheus.NewRegistry()

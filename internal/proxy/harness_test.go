@@ -290,6 +290,20 @@ func (c *rawClient) abort() {
 	c.Close()
 }
 
+// waysToLeave are the arguments of leave.
+var waysToLeave = []string{"half-close", "close", "reset"}
+
+func (c *rawClient) leave(how string) {
+	switch how {
+	case "half-close":
+		c.CloseWrite()
+	case "close":
+		c.Close()
+	case "reset":
+		c.abort()
+	}
+}
+
 // body reads all of a response's body.
 func body(t *testing.T, res *http.Response) string {
 	t.Helper()
@@ -380,6 +394,16 @@ func (s *logSink) String() string {
 func (g *gateway) finished(t *testing.T) map[string]any {
 	t.Helper()
 	return within(t, g.log.requests, "the log line of a finished request")
+}
+
+// ended waits for the next request to finish, and checks how it did.
+func (g *gateway) ended(t *testing.T, status float64, outcome string, attempts float64) (line map[string]any) {
+	t.Helper()
+	line = g.finished(t)
+	assert.Equal(t, line["status"], status)
+	assert.Equal(t, line["outcome"], outcome)
+	assert.Equal(t, line["attempts"], attempts)
+	return line
 }
 
 // within receives from ch.

@@ -121,9 +121,11 @@ func TestQueueOrder(t *testing.T) {
 // the upstream; those behind it move up.
 func TestQueueLeaving(t *testing.T) {
 	t.Parallel()
-	for _, request := range []string{"GET /b HTTP/1.1\r\nHost: p\r\n\r\n", "POST /b HTTP/1.1\r\nHost: p\r\nContent-Length: 1\r\n\r\nb", chunkedHead + "\r\n1\r\nb\r\n0\r\n\r\n"} {
-		for _, leave := range []string{"half-close", "close", "reset"} {
-			t.Run(request[:4]+" "+leave, func(t *testing.T) {
+	for name, request := range map[string]string{
+		"GET": "GET /b HTTP/1.1\r\nHost: p\r\n\r\n", "declared": "POST /b HTTP/1.1\r\nHost: p\r\nContent-Length: 1\r\n\r\nb", "chunked": chunkedHead + "\r\n1\r\nb\r\n0\r\n\r\n",
+	} {
+		for _, leave := range waysToLeave {
+			t.Run(name+", "+leave, func(t *testing.T) {
 				t.Parallel()
 				q := newQueue(t)
 				b, c := q.dial(t), q.dial(t)
@@ -131,19 +133,11 @@ func TestQueueLeaving(t *testing.T) {
 				reaches(t, &q.metrics.Queued, "queued", 1)
 				c.post(1, "c")
 				reaches(t, &q.metrics.Queued, "queued", 2)
-				switch leave {
-				case "half-close":
-					b.CloseWrite()
+				b.leave(leave)
+				if leave == "half-close" {
 					b.closedWithoutAnswer()
-				case "close":
-					b.Close()
-				case "reset":
-					b.abort()
 				}
-				line := q.finished(t)
-				assert.Equal(t, line["status"], 499.0)
-				assert.Equal(t, line["outcome"], "client_gone")
-				assert.Equal(t, line["attempts"], 0.0)
+				q.ended(t, 499.0, "client_gone", 0.0)
 				assert.Equal(t, q.metrics.Queued.Load(), int64(1))
 				assert.Equal(t, q.metrics.HeldBytes.Load(), int64(len("first")+len("c")), "what the leaver held was not given back")
 				close(q.first.step)

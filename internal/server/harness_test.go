@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,11 +46,10 @@ func newFakes() *fakes {
 	}}
 }
 
-// stateLog keeps the states that were logged, and their lines.
+// stateLog keeps the lines that were logged.
 type stateLog struct {
-	mu     sync.Mutex
-	states []string
-	lines  []map[string]any
+	mu    sync.Mutex
+	lines []map[string]any
 }
 
 func (l *stateLog) Write(p []byte) (int, error) {
@@ -62,17 +60,7 @@ func (l *stateLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, line)
-	if state, ok := line["state"].(string); ok {
-		l.states = append(l.states, state)
-	}
 	return len(p), nil
-}
-
-// all returns the states in their order.
-func (l *stateLog) all() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(l.states, " ")
 }
 
 // pipes is a listener without a network, for tests in which time is not real.

@@ -85,6 +85,7 @@ func TestHeadLimits(t *testing.T) {
 	}{
 		{"31 KiB", "GET / HTTP/1.1\r\nHost: p\r\nX: " + strings.Repeat("x", 31<<10) + "\r\n\r\n", 200},
 		{"33 KiB", "GET / HTTP/1.1\r\nHost: p\r\nX: " + strings.Repeat("x", 33<<10) + "\r\n\r\n", 431},
+		{"33 KiB in many lines", "GET / HTTP/1.1\r\nHost: p\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1019)+"\r\n", 33) + "\r\n", 431},
 		{"500 lines", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(500) + "\r\n", 200},
 		{"600 lines that do not end", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(600), 431},
 		{"a body of lines", body + strings.Repeat("\n", 60000), 200},

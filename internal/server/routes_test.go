@@ -10,7 +10,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 5 and row 1.1: the raw path decides, and nothing is ever redirected.
+// Contract section 5 and row 1.1: the raw path decides, and nothing is ever redirected. Our own two paths have GET and HEAD only.
 func TestRoutes(t *testing.T) {
 	routes := New(newFakes().opts).routes()
 	for _, tt := range []struct{ method, target, want string }{
@@ -36,6 +36,15 @@ func TestRoutes(t *testing.T) {
 		routes.ServeHTTP(rec, req)
 		assert.Check(t, rec.Code == http.StatusOK, "%s %s: status %d", tt.method, tt.target, rec.Code)
 		assert.Check(t, strings.HasPrefix(rec.Body.String(), tt.want), "%s %s: %s", tt.method, tt.target, rec.Body)
+	}
+	for _, target := range []string{"/health", "/metrics"} {
+		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "CONNECT"} {
+			rec := httptest.NewRecorder()
+			req := httptest.NewRequest(method, "/", nil)
+			req.RequestURI = target
+			routes.ServeHTTP(rec, req)
+			assert.Check(t, rec.Code == http.StatusMethodNotAllowed && rec.Header().Get("Allow") == "GET, HEAD", "%s %s: %v", method, target, rec)
+		}
 	}
 }
 

@@ -40,26 +40,6 @@ func answer(r *http.Request) (*http.Response, *io.PipeWriter) {
 	return &http.Response{StatusCode: 200, Body: pr, Header: http.Header{}}, pw
 }
 
-// Rows 2.2 and 2.4: the limit covers the attempt from its start to the response headers.
-func TestHeaderTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		start := time.Now()
-		a := &attempt{headerTimeout: 60 * time.Second, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})}
-		_, err := a.roundTrip(request(t.Context()), time.Now())
-		var failed *Error
-		assert.Assert(t, errors.As(err, &failed))
-		assert.Equal(t, failed.Kind, Timeout)
-		assert.ErrorIs(t, err, ErrHeaderTimeout)
-		assert.Equal(t, failed.Fate, MayHaveBeenRead)
-		assert.Equal(t, time.Since(start), 60*time.Second)
-		failed.Attempts = 3
-		assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
-	})
-}
-
 // A limit that ends an attempt before it has a connection names the step that was under way, and nothing was sent (row 2.1).
 func TestTimeoutNamesTheStep(t *testing.T) {
 	for want, step := range map[string]func(*httptrace.ClientTrace){
@@ -120,67 +100,6 @@ func TestLongStreamIsNeverCut(t *testing.T) {
 		assert.NilError(t, ctx.Err())
 		resp.Body.Close()
 		assert.ErrorIs(t, ctx.Err(), context.Canceled)
-	})
-}
-
-// Row 3.3: silence for the idle timeout aborts the response, counted anew from each read.
-func TestSilenceAborts(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var feed *io.PipeWriter
-		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-			resp, pw := answer(r)
-			feed = pw
-			return resp, nil
-		})}
-		resp, err := a.roundTrip(request(t.Context()), time.Now())
-		assert.NilError(t, err)
-		go func() {
-			time.Sleep(59 * time.Second)
-			feed.Write([]byte("late but alive"))
-		}()
-		buf := make([]byte, 100)
-		_, err = resp.Body.Read(buf)
-		assert.NilError(t, err)
-		start := time.Now()
-		_, err = resp.Body.Read(buf)
-		assert.ErrorIs(t, err, ErrIdleTimeout)
-		assert.Equal(t, time.Since(start), time.Minute)
-		resp.Body.Close()
-	})
-}
-
-// Row 3.3: a client that reads slowly is no silence, however long the upstream's bytes wait.
-func TestSlowReaderIsNoSilence(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader("abc")), Header: http.Header{}}, nil
-		})}
-		resp, err := a.roundTrip(request(t.Context()), time.Now())
-		assert.NilError(t, err)
-		one := make([]byte, 1)
-		for range 3 {
-			time.Sleep(time.Hour)
-			_, err := resp.Body.Read(one)
-			assert.NilError(t, err)
-		}
-		resp.Body.Close()
-	})
-}
-
-// Row 2.8: the client's departure ends the attempt with the request context's own cause.
-func TestDepartureEndsTheAttempt(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		left := errors.New("left")
-		ctx, leave := context.WithCancelCause(t.Context())
-		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
-			<-r.Context().Done()
-			return nil, r.Context().Err()
-		})}
-		time.AfterFunc(time.Second, func() { leave(left) })
-		start := time.Now()
-		_, err := a.roundTrip(request(ctx), time.Now())
-		assert.Equal(t, err, left)
-		assert.Equal(t, time.Since(start), time.Second)
 	})
 }
 

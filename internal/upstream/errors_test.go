@@ -1,14 +1,12 @@
 package upstream
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,63 +53,6 @@ func TestClassify(t *testing.T) {
 		assert.Equal(t, got.Reason, tc.reason, "%v", tc.err)
 		assert.Assert(t, !strings.Contains(got.Error(), "SECRET"), "%v", got)
 		assert.ErrorIs(t, got, tc.err)
-	}
-}
-
-// Row 2.6: the same over real sockets, as net/http reports it today.
-func TestClassifyRealErrors(t *testing.T) {
-	quiet := log.New(io.Discard, "", 0)
-	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
-	untrusted.Config.ErrorLog = quiet
-	untrusted.StartTLS()
-	defer untrusted.Close()
-	plain := httptest.NewServer(http.NotFoundHandler())
-	defer plain.Close()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	closed.Close()
-
-	speak := func(text string) string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		assert.NilError(t, err)
-		t.Cleanup(func() { l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				http.ReadRequest(bufio.NewReader(c))
-				io.WriteString(c, text)
-				c.Close()
-			}
-		}()
-		return "http://" + l.Addr().String()
-	}
-
-	rt := New(Options{HeaderTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, Retries: 2})
-	for _, tc := range []struct{ url, reason string }{
-		{"http://" + closed.Addr().String(), "connection refused"},
-		{untrusted.URL, "TLS: the upstream's certificate is not trusted"},
-		{strings.Replace(plain.URL, "http:", "https:", 1), "TLS: the upstream does not speak TLS on this port"},
-		{"http://name.invalid", "cannot resolve the upstream's name"},
-		{speak(""), "the upstream closed the connection"},
-		{speak("SECRET greetings\r\n\r\n"), "the answer was not valid HTTP"},
-		{speak("HTTP/1.1 200 OK\r\nSECRET header\r\n\r\n"), "the answer was not valid HTTP"},
-		{speak("HTTP/1.1 200 OK\r\nContent-Length: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
-		{speak("HTTP/1.1 200 OK\r\nTransfer-Encoding: SECRET\r\n\r\n"), "the answer was not valid HTTP"},
-		{speak("HTTP/1.1 200 OK\r\n"), "the upstream closed the connection"},
-	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		r, err := http.NewRequestWithContext(ctx, "POST", tc.url, nil)
-		assert.NilError(t, err)
-		_, err = rt.RoundTrip(r)
-		var failed *Error
-		assert.Assert(t, errors.As(err, &failed), "%s: %v", tc.url, err)
-		assert.Equal(t, failed.Kind, Connection, "%s: %v", tc.url, failed.Err)
-		assert.Equal(t, failed.Reason, tc.reason, "%s: %v", tc.url, failed.Err)
-		assert.Equal(t, failed.Attempts, 1)
-		cancel()
 	}
 }
 

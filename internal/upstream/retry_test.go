@@ -50,43 +50,6 @@ func TestRetryAfterTimeout(t *testing.T) {
 	})
 }
 
-// Row 2.3: an attempt that is answered, with whatever status, is the last.
-func TestRetryStopsAtAResponse(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := 0
-		rt := &retry{retries: 2, next: attempts(func(r *http.Request) (*http.Response, error) {
-			if n++; n == 1 {
-				return nil, timedOut()
-			}
-			return &http.Response{StatusCode: 529, Body: http.NoBody}, nil
-		})}
-		resp, err := rt.RoundTrip(request(t.Context()))
-		assert.NilError(t, err)
-		assert.Equal(t, resp.StatusCode, 529)
-		assert.Equal(t, n, 2)
-	})
-}
-
-// Row 2.3: retries = 0 turns retrying off. Row 2.6: a connection error is never repeated.
-func TestNoRetry(t *testing.T) {
-	for name, tc := range map[string]struct {
-		retries int
-		err     error
-	}{
-		"retries are off":  {0, timedOut()},
-		"connection error": {2, &Error{Kind: Connection, Reason: "connection reset", Attempts: 1}},
-		"client gone":      {2, context.Canceled},
-	} {
-		t.Run(name, func(t *testing.T) {
-			n := 0
-			rt := &retry{retries: tc.retries, next: attempts(func(r *http.Request) (*http.Response, error) { n++; return nil, tc.err })}
-			_, err := rt.RoundTrip(request(t.Context()))
-			assert.Equal(t, err.Error(), tc.err.Error())
-			assert.Equal(t, n, 1)
-		})
-	}
-}
-
 // Row 2.8: a client that leaves during the pause between two attempts prevents the second.
 func TestDepartureBetweenAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -170,19 +133,4 @@ func TestResend(t *testing.T) {
 			})
 		})
 	}
-}
-
-// Row 2.6: net/http gets nothing that would make it repeat a POST which may have been read.
-func TestNothingInvitesARepetition(t *testing.T) {
-	r := request(t.Context())
-	r.Header.Set("Idempotency-Key", "a")
-	r.Header.Set("X-Idempotency-Key", "b")
-	rt := &retry{next: attempts(func(once *http.Request) (*http.Response, error) {
-		assert.Assert(t, once.GetBody == nil)
-		assert.DeepEqual(t, once.Header, http.Header{"idempotency-key": {"a"}, "x-idempotency-key": {"b"}})
-		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
-	})}
-	_, err := rt.RoundTrip(r)
-	assert.NilError(t, err)
-	assert.Equal(t, r.Header.Get("Idempotency-Key"), "a")
 }

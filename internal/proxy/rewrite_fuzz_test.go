@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/basher83/anthropic-oauth-proxy/internal/header"
 )
 
 // FuzzRules sends a header section through the header rules and states what must hold for every one:

@@ -13,16 +13,20 @@ import (
 // a request or of an answer is in it, at the most talkative level.
 func TestLogKeepsSecrets(t *testing.T) {
 	t.Parallel()
-	garbage := newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		assert.Check(t, err)
-		io.WriteString(conn, "HTTP/1.1 200 secret\r\nsecret header without colon\r\nX: secret\r\n\r\nsecret")
-		conn.Close()
-	})
+	raw := func(answer string) string {
+		return newUpstream(t, func(w http.ResponseWriter, _ *http.Request) {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			assert.Check(t, err)
+			io.WriteString(conn, answer)
+			conn.Close()
+		})
+	}
+	garbage := raw("HTTP/1.1 200 secret\r\nsecret header without colon\r\nX: secret\r\n\r\nsecret")
+	surplus := raw("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nsecret answer to no request")
 	for name, upstream := range map[string]string{"an API": newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Set-Cookie", "session=secret")
 		io.WriteString(w, "secret answer")
-	}), "garbage": garbage, "nothing": "http://127.0.0.1:1"} {
+	}), "garbage": garbage, "surplus": surplus, "nothing": "http://127.0.0.1:1"} {
 		t.Run(name, func(t *testing.T) {
 			p := startEnv(t, []string{"LOG_LEVEL=debug"}, upstream, "max_body_bytes = 100")
 			headers := []string{"Authorization: Bearer secret", "X-Api-Key: secret", "Cookie: secret", "Proxy-Authorization: secret"}

@@ -25,13 +25,10 @@ const (
 	flagEndStream  = 0x1
 	flagEndHeaders = 0x4
 
-	codeNo           = 0x0
-	codeProtocol     = 0x1
-	codeInternal     = 0x2
-	codeRefused      = 0x7
-	codeCancel       = 0x8
-	codeEnhanceCalm  = 0xb
-	codeHTTP11Needed = 0xd
+	codeNo       = 0x0
+	codeProtocol = 0x1
+	codeInternal = 0x2
+	codeRefused  = 0x7
 )
 
 // h2request is a request at an HTTP/2 upstream that speaks in frames.

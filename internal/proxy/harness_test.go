@@ -274,6 +274,16 @@ func (c *rawClient) response(method string) *http.Response {
 	return res
 }
 
+// finalResponse reads a response's head, after a 100 perhaps.
+func (c *rawClient) finalResponse(method string) *http.Response {
+	c.t.Helper()
+	res := c.response(method)
+	if res.StatusCode < 200 {
+		res = c.response(method)
+	}
+	return res
+}
+
 // closedWithoutAnswer fails unless the proxy closes the connection without writing another byte.
 func (c *rawClient) closedWithoutAnswer() {
 	c.t.Helper()

@@ -152,28 +152,3 @@ func TestNothingSecret(t *testing.T) {
 		})
 	}
 }
-
-// TestUnsolicitedBytes covers section 8: bytes that an upstream sends on an idle connection belong to no request. They
-// reach no client and no log of this package (net/http's own global logger is the command's to tame).
-func TestUnsolicitedBytes(t *testing.T) {
-	t.Parallel()
-	sent := make(chan struct{}, 10)
-	next := make(chan struct{})
-	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, nth int) {
-		readMessage(in)
-		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nX-Connection: %d\r\nContent-Length: 0\r\n\r\n", nth)
-		if nth == 1 {
-			<-next
-			io.WriteString(conn, "HTTP/1.1 200 OK\r\nX-Connection: hush\r\nContent-Length: 4\r\n\r\nhush")
-			in.ReadByte() // until the proxy closes the connection
-			sent <- struct{}{}
-		}
-	})
-	g := start(t, upstreamURL)
-	assert.Equal(t, g.get(t, "/").Header.Get("X-Connection"), "1")
-	g.finished(t)
-	close(next)
-	within(t, sent, "the proxy to drop the connection")
-	assert.Equal(t, g.get(t, "/").Header.Get("X-Connection"), "2")
-	assert.Assert(t, !strings.Contains(g.log.String(), "hush"))
-}

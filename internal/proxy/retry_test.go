@@ -171,11 +171,7 @@ func TestNoRetry(t *testing.T) {
 				g := start(t, upstreamURL)
 				c := g.dial(t)
 				c.send(method + " / HTTP/1.1\r\nHost: p\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\nContent-Length: 1\r\n\r\na")
-				res := c.response(method)
-				if res.StatusCode == http.StatusEarlyHints {
-					res = c.response(method)
-				}
-				once(t, g, res, tt.reason)
+				once(t, g, c.finalResponse(method), tt.reason)
 				assert.Equal(t, requests.Load(), int64(1), "the request was sent again")
 			})
 		}
@@ -268,10 +264,6 @@ func TestHTTP2(t *testing.T) {
 	}{
 		{"RST_STREAM PROTOCOL_ERROR", reset(codeProtocol), false, "reset the HTTP/2 stream (PROTOCOL_ERROR)"},
 		{"RST_STREAM INTERNAL_ERROR", reset(codeInternal), false, "reset the HTTP/2 stream (INTERNAL_ERROR)"},
-		{"RST_STREAM CANCEL", reset(codeCancel), false, "reset the HTTP/2 stream (CANCEL)"},
-		{"RST_STREAM NO_ERROR", reset(codeNo), false, "reset the HTTP/2 stream (NO_ERROR)"},
-		{"RST_STREAM ENHANCE_YOUR_CALM", reset(codeEnhanceCalm), false, "reset the HTTP/2 stream (ENHANCE_YOUR_CALM)"},
-		{"RST_STREAM HTTP_1_1_REQUIRED", reset(codeHTTP11Needed), false, "reset the HTTP/2 stream (HTTP_1_1_REQUIRED)"},
 		{"RST_STREAM REFUSED_STREAM", reset(codeRefused), true, ""},
 		{"GOAWAY beyond the last stream", func(r *h2request) bool { r.goAway(0, codeNo); return true }, true, ""},
 		{"GOAWAY, stream may be processed, then FIN", func(r *h2request) bool { r.goAway(r.stream, codeNo); return false }, false, "closed the HTTP/2 connection"},

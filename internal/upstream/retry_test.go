@@ -21,35 +21,6 @@ func timedOut() error {
 	return &Error{Kind: Timeout, Fate: NothingSent, Reason: "no response headers", Limit: 60 * time.Second, Attempts: 1}
 }
 
-// Row 2.3: at most three attempts, 100 ms apart, with identical bytes, each announced.
-func TestRetryAfterTimeout(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var bodies []string
-		var times []time.Duration
-		var announced []int
-		start := time.Now()
-		rt := &retry{
-			retries: 2,
-			next: attempts(func(r *http.Request) (*http.Response, error) {
-				times = append(times, time.Since(start))
-				body, err := io.ReadAll(r.Body)
-				assert.NilError(t, err)
-				bodies = append(bodies, string(body))
-				return nil, timedOut()
-			}),
-			onAttempt: func(_ context.Context, n int, previous *Error) {
-				announced = append(announced, n)
-				assert.Equal(t, previous != nil, n > 1)
-			},
-		}
-		_, err := rt.RoundTrip(request(t.Context()))
-		assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
-		assert.DeepEqual(t, bodies, []string{"body", "body", "body"})
-		assert.DeepEqual(t, times, []time.Duration{0, 100 * time.Millisecond, 200 * time.Millisecond})
-		assert.DeepEqual(t, announced, []int{1, 2, 3})
-	})
-}
-
 // Row 2.8: a client that leaves during the pause between two attempts prevents the second.
 func TestDepartureBetweenAttempts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +38,7 @@ func TestDepartureBetweenAttempts(t *testing.T) {
 	})
 }
 
-// Row 2.4: what one attempt may have sent, the request may have sent.
+// Rows 2.3 and 2.4: at most three attempts, 100 ms apart, each announced. What one of them may have sent, the request may have sent.
 func TestFateOfAllAttempts(t *testing.T) {
 	for _, tc := range []struct {
 		fates []Fate
@@ -80,12 +51,12 @@ func TestFateOfAllAttempts(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var announced []Fate
-			n := 0
+			n, start := 0, time.Now()
 			rt := &retry{
 				retries: 2,
 				next: attempts(func(*http.Request) (*http.Response, error) {
 					n++
-					return nil, &Error{Kind: Timeout, Fate: tc.fates[n-1]}
+					return nil, &Error{Kind: Timeout, Fate: tc.fates[n-1], Limit: time.Minute}
 				}),
 				onAttempt: func(_ context.Context, n int, previous *Error) {
 					if n > 1 {
@@ -97,6 +68,8 @@ func TestFateOfAllAttempts(t *testing.T) {
 			var failed *Error
 			assert.Assert(t, errors.As(err, &failed))
 			assert.Equal(t, failed.Fate, tc.want)
+			assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
+			assert.Equal(t, time.Since(start), 200*time.Millisecond)
 			assert.DeepEqual(t, announced, tc.fates[:2])
 		})
 	}

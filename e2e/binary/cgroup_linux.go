@@ -73,36 +73,77 @@ func (g *Cgroup) Under() []string {
 	return []string{"/bin/sh", "-c", `echo $$ >"$1" && shift && exec "$@"`, "sh", filepath.Join(g.dir, "cgroup.procs")}
 }
 
-// Peak is the most that the kernel has ever counted against the limit; 0 if it does not say.
+// Peak is the most that the kernel has ever counted against the limit, which in version 1 is without socket buffers; 0 if it does not say.
 func (g *Cgroup) Peak() int64 {
 	name := "memory.max_usage_in_bytes"
 	if g.v2 {
 		name = "memory.peak"
 	}
-	text, err := os.ReadFile(filepath.Join(g.dir, name))
-	if err != nil {
-		return 0
-	}
-	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	n, _ := g.number(name)
 	return n
 }
 
-// Sockets is what the kernel holds in socket buffers right now. Version 2 counts that in Peak, version 1 does not.
+// Sockets is what the kernel holds in socket buffers right now.
 func (g *Cgroup) Sockets() (int64, error) {
-	name, prefix := "memory.kmem.tcp.usage_in_bytes", ""
-	if g.v2 {
-		name, prefix = "memory.stat", "sock "
+	if !g.v2 {
+		return g.number("memory.kmem.tcp.usage_in_bytes")
 	}
-	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	text, err := os.ReadFile(filepath.Join(g.dir, "memory.stat"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if number, found := strings.CutPrefix(strings.TrimSpace(line), prefix); found {
-			return strconv.ParseInt(number, 10, 64)
+		if number, found := strings.CutPrefix(line, "sock "); found {
+			return strconv.ParseInt(strings.TrimSpace(number), 10, 64)
 		}
 	}
-	return 0, fmt.Errorf("%s has no line %q", name, prefix)
+	return 0, errors.New("memory.stat has no line of socket buffers")
+}
+
+// Watch looks at the group's memory a hundred times a second. The function it returns ends that, and returns the most that was in use
+// together with socket buffers, as version 2 counts, and the most of socket buffers alone.
+func (g *Cgroup) Watch() (most func() (total, sockets int64)) {
+	usage, apart := "memory.usage_in_bytes", true
+	if g.v2 {
+		usage, apart = "memory.current", false
+	}
+	var total, sockets int64
+	done, watched := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			used, _ := g.number(usage)
+			buffers, _ := g.Sockets()
+			sockets = max(sockets, buffers)
+			if apart {
+				used += buffers
+			}
+			total = max(total, used)
+			select {
+			case <-done:
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() (int64, int64) {
+		close(done)
+		<-watched
+		if !apart {
+			total = max(total, g.Peak())
+		}
+		return total, sockets
+	}
+}
+
+func (g *Cgroup) number(name string) (int64, error) {
+	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
 // Kills is how many processes the kernel has killed for want of memory. An error counts as -1, which is not none.

@@ -1,20 +1,22 @@
-// Package hostile puts the proxy under everything that takes its memory, at once, with the limits it is deployed with: clients
-// that do not read what pours at them, idle streams, and more and larger uploads than it may hold. Nothing may be refused, and
-// the kernel may not have to end anything.
+// Package hostile puts the proxy under what takes its memory, with the configuration and the limits it is deployed with. Memory counts as
+// cgroup v2 counts it, with the kernel's socket buffers; both ends have the buffers that the kernel gives them. The kernel may not have to
+// end anything, and no upload may be refused.
 package hostile
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"io"
 	"net"
 	"os"
-	"syscall"
+	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
+	"gotest.tools/v3/poll"
 
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
@@ -24,16 +26,31 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-const (
-	pourers = 200
-	idlers  = 1000
-	uploads = 64 // of 10 MiB
-	large   = 8  // of the largest size there is
-)
+// load is what a proxy has at once.
+type load struct {
+	name                   string
+	unread, idle, uploads  int     // clients that do not read what pours, streams that wait, uploads of the largest size
+	heads, silent, scrapes int     // connections with a head that does not end, without one, and with an unread /metrics
+	most                   float64 // of the memory limit
+}
 
-// The upstream speaks HTTP/2, as the API does: it is the window of a stream that keeps down what pours.
+var loads = []load{
+	{name: "clients that do not read", unread: 200, most: 0.85},
+	{name: "uploads", uploads: 64, most: 0.85},
+	{name: "idle streams and uploads", idle: 900, uploads: 64, most: 0.95},
+	{name: "everything at once", unread: 200, idle: 300, uploads: 64, most: 0.85},
+	{name: "heads that do not end, and silent connections", heads: 2000, silent: 2000, most: 0.85},
+	{name: "scrapes that nobody reads", scrapes: 500, most: 0.85},
+}
+
 func TestMemoryUnderHostility(t *testing.T) {
-	deployed, err := pod.Read(map[string]int64{"max_connections": pourers + idlers + uploads + large})
+	for _, l := range loads {
+		t.Run(l.name, func(t *testing.T) { l.test(t) })
+	}
+}
+
+func (l load) test(t *testing.T) {
+	deployed, err := pod.Read(nil)
 	assert.NilError(t, err)
 	group, err := binary.NewCgroup(deployed.Memory)
 	if err != nil && os.Getenv("CI") != "true" {
@@ -41,57 +58,60 @@ func TestMemoryUnderHostility(t *testing.T) {
 	}
 	assert.NilError(t, err)
 	t.Cleanup(group.Remove)
-	listen := net.ListenConfig{Control: small(unix.SO_SNDBUF)}
-	listener, err := listen.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	// HTTP/2, as the API speaks it: it is the window of a stream that keeps down what pours.
+	up, err := standin.Start(standin.Options{Streams: 2000})
 	assert.NilError(t, err)
-	up, err := standin.Start(standin.Options{Listener: listener, Streams: 2 * idlers})
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.Check(t, up.Close()) })
-	proxy := binary.Start(t, binary.Config{Upstream: up.URL, CAFile: up.CAFile, Text: deployed.Config, Env: deployed.Env,
-		Flags: []string{"--log-level", "info"}, Under: group.Under()})
+	t.Cleanup(func() { up.Close() })
+	proxy := binary.Start(t, binary.Config{Upstream: up.URL, CAFile: up.CAFile, Text: deployed.Config, Env: deployed.Env, Under: group.Under()})
+	watched := group.Watch()
 	c := client.New(proxy.URL)
-	c.Transport.DialContext = (&net.Dialer{Control: small(unix.SO_RCVBUF)}).DialContext
 	t.Cleanup(c.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	t.Cleanup(cancel)
 
-	open := func(what string, n int, p standin.Part) []*client.Stream {
-		t.Helper()
-		streams := make([]*client.Stream, n)
-		together(t, what, n, func(i int) (err error) {
-			if streams[i], err = c.Open(ctx, p, []byte("{}")); err == nil {
-				_, _, err = streams[i].Next()
-			}
-			return err
-		})
-		return streams
-	}
-	pouring := open("what pours", pourers, standin.Part{Events: 1 << 30, Text: 16 << 10})
-	idling := open("idle streams", idlers, standin.Part{Events: 1, End: standin.Hold})
-	body := make([]byte, deployed.MaxBodyBytes)
-	together(t, "uploads", uploads+large, func(i int) error {
-		size := min(10<<20, len(body))
-		if i < large {
-			size = len(body)
-		}
-		return c.Ask(ctx, standin.Part{Rate: 160 << 20}, body[:size])
+	together(t, "clients that do not read", l.unread, func(int) error {
+		return open(ctx, c, standin.Part{Events: 1 << 30, Text: 16 << 10})
 	})
-	rss, err := binary.Status(proxy.PID(), "VmHWM")
-	assert.NilError(t, err)
-	t.Logf("peak RSS %d MiB, peak counted %d MiB, limit %s", rss>>20, group.Peak()>>20, group)
+	together(t, "idle streams", l.idle, func(int) error { return open(ctx, c, standin.Part{Events: 1, End: standin.Hold}) })
+	head := "GET / HTTP/1.1\r\nHost: p\r\n" + strings.Repeat("X: "+strings.Repeat("x", 230)+"\r\n", 120)
+	l.dial(t, proxy.URL, l.heads, head)
+	l.dial(t, proxy.URL, l.silent, "")
+	l.dial(t, proxy.URL, l.scrapes, strings.Repeat("GET /metrics HTTP/1.1\r\nHost: p\r\n\r\n", 100))
+	body := make([]byte, deployed.MaxBodyBytes)
+	together(t, "uploads", l.uploads, func(int) error { return c.Ask(ctx, standin.Part{Rate: 160 << 20}, body) })
+
+	total, sockets := watched()
+	t.Logf("peak %d MiB, of which at most %d MiB of socket buffers; limit %s", total>>20, sockets>>20, group)
 	assert.Equal(t, group.Kills(), int64(0), "killed for want of memory")
-	for _, s := range pouring {
-		s.Close()
-	}
-	up.Release()
-	together(t, "the end of idle streams", idlers, func(i int) error { return idling[i].Rest() })
+	assert.Assert(t, float64(total) <= l.most*float64(deployed.Memory), "the peak of %d MiB is more than %.0f %% of %s", total>>20, 100*l.most, group)
+	poll.WaitOn(t, func(poll.LogT) poll.Result { // a new connection counts as idle after a second
+		resp, err := c.Do(ctx, "GET", "/health", nil, 0)
+		if err != nil {
+			return poll.Continue("/health: %v", err)
+		}
+		resp.Body.Close()
+		return poll.Compare(cmp.Equal(resp.StatusCode, 200))
+	}, poll.WithTimeout(time.Minute))
 }
 
-// small keeps what nobody reads out of this side's buffers: hundreds of them would take all the memory that the kernel has for TCP.
-func small(buffer int) func(_, _ string, conn syscall.RawConn) error {
-	return func(_, _ string, conn syscall.RawConn) (err error) {
-		controlErr := conn.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, buffer, 64<<10) })
-		return errors.Join(err, controlErr)
+// open opens a stream and reads its first event, and then nothing.
+func open(ctx context.Context, c *client.Client, p standin.Part) error {
+	stream, err := c.Open(ctx, p, []byte("{}"))
+	if err == nil {
+		_, _, err = stream.Next()
+	}
+	return err
+}
+
+// dial opens n connections that send text and then neither read nor close. The proxy may close some: that is its bound.
+func (l load) dial(t *testing.T, url string, n int, text string) {
+	t.Helper()
+	for range n {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		assert.NilError(t, err)
+		t.Cleanup(func() { conn.Close() })
+		conn.SetWriteDeadline(time.Now().Add(10 * time.Second))
+		io.WriteString(conn, text)
 	}
 }
 
@@ -100,7 +120,12 @@ func together(t *testing.T, what string, n int, do func(i int) error) {
 	t.Helper()
 	var group errgroup.Group
 	for i := range n {
-		group.Go(func() error { return do(i) })
+		group.Go(func() error {
+			if err := do(i); err != nil {
+				return fmt.Errorf("%d: %w", i, err)
+			}
+			return nil
+		})
 	}
 	assert.NilError(t, group.Wait(), what)
 }

@@ -19,8 +19,13 @@ func (l *plainListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.SetWriteBuffer(sendBuffer)
 	return &plainConn{TCPConn: c, warn: l.warn}, nil
 }
+
+// sendBuffer is how much of an answer the kernel keeps for a client, in bytes; the kernel doubles it for its own use. Left alone it grows
+// to megabytes, and cgroup v2 counts that: 200 clients that did not read held 408 MB. At 80 ms it still carries some 2 MB a second.
+const sendBuffer = 128 << 10
 
 type plainConn struct {
 	*net.TCPConn

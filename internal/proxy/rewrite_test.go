@@ -17,9 +17,6 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
 )
 
-// beta is the rule that is shipped by default.
-var beta = proxy.Rule{Name: "anthropic-beta", Value: "oauth-2025-04-20", Add: true}
-
 // forwarded sends a GET with these header lines and returns the header lines that arrive at the upstream, sorted (the
 // order of different names is free), with names in lower case, without Host.
 func forwarded(t *testing.T, lines []string, changes ...func(*proxy.Options)) []string {

@@ -78,13 +78,19 @@ func (b *requestBody) open() (io.ReadCloser, error) {
 // bodyReader reads a body and forgets it at its end: net/http keeps the reader as long as the answer takes, and a minutes-long
 // answer must not keep its request in memory. Transports may close it while they read, from another goroutine.
 type bodyReader struct {
-	mu   sync.Mutex
-	rest []byte
+	mu    sync.Mutex
+	rest  []byte
+	begun bool // it has been read from
+	cut   bool // it was closed before its end
 }
 
 func (r *bodyReader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.cut {
+		return 0, io.ErrClosedPipe // io.EOF would pass for the end of a shorter body
+	}
+	r.begun = true
 	n := copy(p, r.rest)
 	if r.rest = r.rest[n:]; len(r.rest) > 0 {
 		return n, nil
@@ -93,10 +99,14 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 	return n, io.EOF
 }
 
+// Close ends reading that has begun. net/http closes a body that it has not read and then uses it for another connection, if an HTTP/2
+// connection turns out to take no more requests; such a body stays whole.
 func (r *bodyReader) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.rest = nil
+	if r.begun && len(r.rest) > 0 {
+		r.rest, r.cut = nil, true
+	}
 	return nil
 }
 

@@ -118,12 +118,6 @@ func (p *Process) Finished(t *testing.T, requestID string) Line {
 	})
 }
 
-// Only waits for the line of the only request so far, for a client that left before it learnt its x-proxy-request-id.
-func (p *Process) Only(t *testing.T) Line {
-	t.Helper()
-	return p.Line(t, "of a finished request", func(line Line) bool { return line["outcome"] != nil })
-}
-
 // State waits until the process logs that it has reached a state of its life.
 func (p *Process) State(t *testing.T, state string) {
 	t.Helper()

@@ -93,12 +93,6 @@ func (p *Process) Well() error {
 	return nil
 }
 
-// Terminate asks the process to end, as Kubernetes does, and does not wait for it.
-func (p *Process) Terminate(t *testing.T) {
-	t.Helper()
-	p.term.Do(func() { assert.Check(t, p.Signal(syscall.SIGTERM)) })
-}
-
 // Stop asks the process to end, waits for that, and returns its exit code.
 func (p *Process) Stop(t *testing.T) int {
 	t.Helper()

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,9 +22,6 @@ const (
 	half  = "event: ping\nda"
 )
 
-// smuggled is in the name of headers that somebody hides in places where they are none.
-const smuggled = "smuggled"
-
 // conn is a client's connection with one request on it, byte by byte.
 type conn struct {
 	net.Conn
@@ -39,22 +35,9 @@ type conn struct {
 
 // answer is what a client has seen in the end.
 type answer struct {
-	status  int
-	header  http.Header
-	trailer http.Header
-	body    string
-	err     error // nil: the answer came to its proper end
-}
-
-// allDeclared reports whether the body has the length that the head promised. What an upstream does after that, a client cannot see.
-func (a answer) allDeclared(method string) bool {
-	switch a.status {
-	case 0:
-		return false
-	case http.StatusNoContent, http.StatusNotModified:
-		return true
-	}
-	return method == http.MethodHead || a.header.Get("Content-Length") == strconv.Itoa(len(a.body))
+	status int
+	body   string
+	err    error // nil: the answer came to its proper end
 }
 
 func (a answer) String() string {
@@ -150,7 +133,7 @@ func (c *conn) rest() answer {
 	text, err := io.ReadAll(patient{c})
 	c.body.Write(text)
 	assert.Assert(c.t, !isTimeout(err), "%s: the response does not end (status %d, body so far %.300q)", c.path, c.res.StatusCode, c.body.String())
-	return answer{c.res.StatusCode, c.res.Header, c.res.Trailer, c.body.String(), err}
+	return answer{c.res.StatusCode, c.body.String(), err}
 }
 
 // patient reads a body, however long it takes in total.

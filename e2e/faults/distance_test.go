@@ -20,10 +20,11 @@ func newStandin(t *testing.T, o standin.Options) (*standin.Server, upstream) {
 	return s, upstream{url: s.URL, caFile: s.CAFile, close: func() { s.Close() }}
 }
 
-// A download over a long path must not wait for windows: with 64 KiB of them, one of 4 MiB would take 64 round trips (contract row 3.1).
+// Answers over a long path must not wait for windows: with 64 KiB of them, 4 MiB would take 64 round trips (contract row 3.1). The bounds
+// are far above what it takes, since the machine may be busy.
 func TestDistance(t *testing.T) {
 	t.Parallel()
-	const roundTrip, size = 200 * time.Millisecond, 4 << 20
+	const roundTrip = 200 * time.Millisecond
 	s, up := newStandin(t, standin.Options{})
 	relay, err := distance.NewRelay(s.Addr(), roundTrip)
 	assert.NilError(t, err)
@@ -33,12 +34,13 @@ func TestDistance(t *testing.T) {
 	c := client.New(w.p.URL)
 	defer c.Close()
 	assert.NilError(t, c.Ask(t.Context(), standin.Part{}, []byte("{}"))) // the connection is warm, as it mostly is
-	begun := time.Now()
-	assert.NilError(t, c.Ask(t.Context(), standin.Part{Size: size}, []byte("{}")))
-	took := time.Since(begun)
-	t.Logf("%.1f round trips", float64(took)/float64(roundTrip))
-	assert.Assert(t, took < 24*roundTrip, "4 MiB took %v, which is %.1f round trips", took, float64(took)/float64(roundTrip))
-	w.served(2)
+	for size, most := range map[int64]time.Duration{300_000: 4, 4 << 20: 24} {
+		begun := time.Now()
+		assert.NilError(t, c.Ask(t.Context(), standin.Part{Size: size}, []byte("{}")))
+		took := time.Since(begun)
+		assert.Check(t, took < most*roundTrip, "%d bytes took %.1f round trips", size, float64(took)/float64(roundTrip))
+	}
+	w.served(3)
 }
 
 // served adds so many POSTs that were answered with 200.

@@ -97,9 +97,6 @@ func (r *h1request) readHead() bool {
 				r.foul("the header %s: %q", name, values)
 			}
 		}
-		if strings.Contains(strings.ToLower(name), smuggled) {
-			r.foul("the header %s, which no client sent as one", name)
-		}
 	}
 	if host := r.header.Values("Host"); len(host) != 1 || host[0] != r.listener.Addr().String() {
 		r.foul("Host: %q", host)
@@ -135,15 +132,6 @@ func (r *h1request) aside() {} // no other request comes on this connection as l
 
 // say writes bytes.
 func (r *h1request) say(text string) bool { return write(r.conn, text) == nil }
-
-// reply answers as told, and closes the connection where the next request might otherwise come on what is left of it.
-func (r *h1request) reply(answer string, want ...end) {
-	r.whole()
-	r.say(answer)
-	if !slices.Contains(want, answered) || strings.Contains(answer, "Connection: close") {
-		r.fin()
-	}
-}
 
 func (r *h1request) stream() {
 	r.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -1,7 +1,6 @@
 package monitoring
 
 import (
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -104,15 +103,14 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 	p := theProduct(t)
 	for _, name := range pages {
 		if name != "docs/clients.md" { // which names what others call theirs
-			t.Run(name, func(t *testing.T) { assert.NilError(t, checkPage(page(t, name), p)) })
+			t.Run(name, func(t *testing.T) { checkPage(t, page(t, name), p) })
 		}
 	}
 }
 
-func checkPage(text string, p product) (problems error) {
-	unknown := func(kind, name string) {
-		problems = errors.Join(problems, fmt.Errorf("%s %q is not the product's", kind, name))
-	}
+func checkPage(t *testing.T, text string, p product) {
+	t.Helper()
+	unknown := func(kind, name string) { t.Errorf("%s %q is not the product's", kind, name) }
 	for _, name := range matches(text, `\b((?:proxy|go|process)_\w+)`) {
 		if !p.says(name) {
 			unknown("metric", name)
@@ -145,7 +143,6 @@ func checkPage(text string, p product) (problems error) {
 			unknown("log value", value)
 		}
 	}
-	return problems
 }
 
 // matches are the first groups of all matches.
@@ -158,54 +155,37 @@ func matches(text, pattern string) (found []string) {
 
 // What the tables of the runbook list in their first column is a string in the product's source, or a name that it shows.
 func TestRunbookListsWhatTheProductSays(t *testing.T) {
-	assert.NilError(t, checkTables(page(t, "docs/runbook.md"), theProduct(t)))
-}
-
-func checkTables(text string, p product) (problems error) {
-	for _, cell := range matches(text, "(?m)^\\| (`[^|]*`) \\|") {
+	p := theProduct(t)
+	for _, cell := range matches(page(t, "docs/runbook.md"), "(?m)^\\| (`[^|]*`) \\|") {
 		for _, name := range matches(cell, "`([^`]+)`") {
-			if !p.says(name) {
-				problems = errors.Join(problems, fmt.Errorf("docs/runbook.md lists %q, which the product never says", name))
-			}
+			assert.Check(t, p.says(name), "docs/runbook.md lists %q, which the product never says", name)
 		}
 	}
-	return problems
 }
 
 // An alert's runbook_url leads to a heading, and what is called like an alert is one.
 func TestRunbookHasASectionForEveryAlert(t *testing.T) {
-	assert.NilError(t, checkAlertSections(page(t, "docs/runbook.md"), loaded(t)))
-}
-
-func checkAlertSections(text string, c component) (problems error) {
-	alerts := map[string]bool{}
-	for _, alert := range c.alerts() {
+	text, alerts := page(t, "docs/runbook.md"), map[string]bool{}
+	for _, alert := range loaded(t).alerts() {
 		alerts[alert.Alert] = true
-		if !strings.Contains(text, "\n### "+alert.Alert+"\n") {
-			problems = errors.Join(problems, fmt.Errorf("docs/runbook.md: no section ### %s, to which the alert's runbook_url leads", alert.Alert))
-		}
+		assert.Check(t, strings.Contains(text, "\n### "+alert.Alert+"\n"), "docs/runbook.md: no section ### %s, to which the alert's runbook_url leads", alert.Alert)
 	}
 	for _, name := range matches(text, `(OAuthProxy\w+)`) {
-		if !alerts[name] {
-			problems = errors.Join(problems, fmt.Errorf("docs/runbook.md names the alert %s, which rules.yaml does not have", name))
-		}
+		assert.Check(t, alerts[name], "docs/runbook.md names the alert %s, which rules.yaml does not have", name)
 	}
-	return problems
 }
 
 // Links lead to files and headings, and the files and recipes that are named exist.
 func TestPagesLeadSomewhere(t *testing.T) {
 	for _, name := range append(slices.Clone(pages), "docs/performance.md", "docs/migration.md") {
-		t.Run(name, func(t *testing.T) { assert.NilError(t, checkLinks(t, name, page(t, name))) })
+		t.Run(name, func(t *testing.T) { checkLinks(t, name, page(t, name)) })
 	}
 }
 
-func checkLinks(t *testing.T, name, text string) (problems error) {
+func checkLinks(t *testing.T, name, text string) {
 	t.Helper()
 	justfile := page(t, "justfile")
-	missing := func(kind, target string) {
-		problems = errors.Join(problems, fmt.Errorf("%s: there is no %s %s", name, kind, target))
-	}
+	missing := func(kind, target string) { t.Errorf("%s: there is no %s %s", name, kind, target) }
 	for _, link := range matches(text, `\]\(([^)]+)\)`) {
 		file, anchor, _ := strings.Cut(link, "#")
 		if strings.Contains(file, "://") {
@@ -231,7 +211,6 @@ func checkLinks(t *testing.T, name, text string) (problems error) {
 			missing("recipe", recipe)
 		}
 	}
-	return problems
 }
 
 // anchors are GitHub's names of the headings.
@@ -247,12 +226,13 @@ func anchors(text string) (names []string) {
 func TestCommandsFitTheDeployment(t *testing.T) {
 	c := loaded(t)
 	for _, name := range []string{"docs/runbook.md", "docs/deploy.md"} {
-		assert.Check(t, checkCommands(page(t, name), c), name)
+		checkCommands(t, name, c)
 	}
 }
 
-func checkCommands(text string, c component) (problems error) {
-	pod := c.deployment.Spec.Template
+func checkCommands(t *testing.T, name string, c component) {
+	t.Helper()
+	text, pod := page(t, name), c.deployment.Spec.Template
 	for pattern, want := range map[string][]string{
 		`kubectl -n (\S+) `: {namespace, "tailscale-operator", "argocd", "kube-system"},
 		`(?:deploy|deployment|svc|service)/([a-z0-9-]+)`: {c.deployment.Name, "operator"}, // the Tailscale Operator's own Deployment
@@ -263,10 +243,7 @@ func checkCommands(text string, c component) (problems error) {
 		`describe networkpolicy (\S+?)[\x60\s]`: {c.deployment.Name, c.policy.Name},
 	} {
 		for _, got := range matches(text, pattern) {
-			if !slices.Contains(want, got) {
-				problems = errors.Join(problems, fmt.Errorf("%s matches %q, and what is deployed is %q", pattern, got, want))
-			}
+			assert.Check(t, slices.Contains(want, got), "%s: %s matches %q, and what is deployed is %q", name, pattern, got, want)
 		}
 	}
-	return problems
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	appsv1 "k8s.io/api/apps/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
@@ -28,13 +27,13 @@ func Read(settings map[string]int64) (p Pod, err error) {
 	if err != nil {
 		return p, err
 	}
-	manifest, err := os.ReadFile(filepath.Join(root, "k8s", "deployment.yaml"))
+	objects, err := Render(filepath.Join(root, "k8s"))
 	if err != nil {
 		return p, err
 	}
-	var deployment appsv1.Deployment
-	if err := yaml.UnmarshalStrict(manifest, &deployment); err != nil {
-		return p, fmt.Errorf("deployment.yaml: %w", err)
+	deployment, ok := objects["Deployment oauth-proxy"].(*appsv1.Deployment)
+	if !ok {
+		return p, fmt.Errorf("k8s/ has no Deployment oauth-proxy")
 	}
 	containers := deployment.Spec.Template.Spec.Containers
 	if len(containers) != 1 || containers[0].Resources.Limits.Memory().IsZero() {

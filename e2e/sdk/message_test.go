@@ -2,10 +2,8 @@ package sdk_test
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net/http"
-	"os"
 	"strings"
 	"testing"
 
@@ -124,45 +122,6 @@ func TestFlagsOfTheClient(t *testing.T) {
 	})
 }
 
-// 1.7, 1.9: why the default rule adds and does not set. A header that is replaced loses the flag
-// that the client's own body needs, and the API says so.
-func TestReplacingTheHeaderBreaksTheClient(t *testing.T) {
-	w := start(t, standin.Options{}, binary.Config{Headers: `
-[[headers]]
-name = "anthropic-beta"
-value = "oauth-2025-04-20"
-mode = "set"
-`})
-	client := w.client(t)
-	_, err := client.Beta.Messages.New(patient(t), withContextManagement([]anthropic.AnthropicBeta{"context-management-2025-06-27"}))
-	refused := apiError(t, err)
-	assert.Equal(t, refused.StatusCode, 400)
-	assert.Assert(t, cmp.Contains(refused.RawJSON(), "context_management: Extra inputs are not permitted"))
-	assert.DeepEqual(t, w.received(t).Flags(), []string{standin.OAuthFlag})
-}
-
-// 1.9: without the rule the API refuses the token, so the rule is what makes every other test
-// here pass.
-func TestWithoutTheRuleTheTokenIsRefused(t *testing.T) {
-	w := start(t, standin.Options{}, binary.Config{Headers: "headers = []"})
-	client := w.client(t)
-	_, err := client.Messages.New(patient(t), ask(prompt))
-	refused := apiError(t, err)
-	assert.Equal(t, refused.StatusCode, 401)
-	assert.Equal(t, refused.Type(), anthropic.ErrorTypeAuthenticationError)
-	assert.Equal(t, len(w.received(t).Flags()), 0)
-}
-
-// 1.1: the other endpoint that clients use.
-func TestCountTokens(t *testing.T) {
-	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
-		client := w.client(t)
-		count, err := client.Messages.CountTokens(patient(t), anthropic.MessageCountTokensParams{Model: model, Messages: ask(prompt).Messages})
-		assert.NilError(t, err)
-		assert.Equal(t, count.InputTokens, int64(1+len(w.received(t).Body)/4))
-	})
-}
-
 func withContextManagement(betas []anthropic.AnthropicBeta) anthropic.BetaMessageNewParams {
 	return anthropic.BetaMessageNewParams{
 		Model:     model,
@@ -179,11 +138,7 @@ func withContextManagement(betas []anthropic.AnthropicBeta) anthropic.BetaMessag
 // protocol that the API offers.
 func trusting(t *testing.T, api *standin.Server) *http.Transport {
 	t.Helper()
-	pem, err := os.ReadFile(api.CAFile)
-	assert.NilError(t, err)
-	pool := x509.NewCertPool()
-	assert.Assert(t, pool.AppendCertsFromPEM(pem))
-	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+	return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: api.CA.Pool()}, ForceAttemptHTTP2: true}
 }
 
 func apiError(t *testing.T, err error) *anthropic.Error {

@@ -71,21 +71,6 @@ func TestEventsArriveOneByOne(t *testing.T) {
 	})
 }
 
-// 2.7: an error event in the middle is the API's word and arrives as such.
-func TestErrorEvent(t *testing.T) {
-	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
-		w.api.Play(standin.Scene{Error: standin.Overloaded(), After: 4})
-		client := w.client(t)
-		stream := client.Messages.NewStreaming(patient(t), ask(prompt))
-		defer stream.Close()
-		for stream.Next() {
-		}
-		refused := apiError(t, stream.Err())
-		assert.Equal(t, refused.Type(), anthropic.ErrorTypeOverloadedError)
-		assert.Equal(t, refused.RequestID, w.received(t).ID)
-	})
-}
-
 // rawEvents starts a streamed request and returns the SDK's own decoder, which does not hide pings.
 func rawEvents(ctx context.Context, t *testing.T, w world) ssestream.Decoder {
 	t.Helper()

@@ -51,27 +51,19 @@ type settings struct {
 	timeout       time.Duration
 }
 
-func parseFlags(args []string, stderr io.Writer) (settings, error) {
+// run soaks the proxy over each protocol for half of the time. It returns an error if that could not be done, or if it found anything.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	set := flag.NewFlagSet("soak", flag.ContinueOnError)
 	set.SetOutput(stderr)
 	set.Float64Var(&s.minutes, "minutes", 20, "how long the load lasts, in `minutes`, half of it over each protocol")
-	set.Float64Var(&s.pace, "pace", 1, "how much `faster` faults, bursts and waves follow each other")
+	set.Float64Var(&s.pace, "pace", 1, "how much `faster` bursts and waves follow each other")
 	set.DurationVar(&s.timeout, "timeout", 20*time.Second, "timeout_secs of the proxy: short enough for timeouts to happen within the run")
 	if err := set.Parse(args); err != nil {
-		return s, err
+		return err
 	}
 	if set.NArg() > 0 || s.minutes <= 0 || s.pace <= 0 || s.timeout < time.Second || s.timeout%time.Second != 0 {
-		return s, errors.New("there are only flags, with numbers above 0 and a timeout of whole seconds: see -help")
-	}
-	return s, nil
-}
-
-// run soaks the proxy over each protocol for half of the time. It returns an error if that could not be done, or if it found anything.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	s, err := parseFlags(args, stderr)
-	if err != nil {
-		return err
+		return errors.New("there are only flags, with numbers above 0 and a timeout of whole seconds: see -help")
 	}
 	dir, err := os.MkdirTemp("", "soak-")
 	if err != nil {

@@ -41,24 +41,19 @@ func (s *Server) api() http.Handler {
 
 func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body) // already in memory
-	allowed := messageFieldsOf(r.Header.Get("Anthropic-Version"))
-	m, refusal := checkBody(r.Header, body, []string{"model", "max_tokens", "messages"}, allowed)
+	m, refusal := checkBody(r.Header, body, "model", "max_tokens", "messages")
 	if refusal != nil {
 		writeError(w, r, refusal)
 		return
 	}
 	sc := s.scene()
-	if sc.After == 0 {
-		switch {
-		case sc.Error != nil:
-			writeError(w, r, sc.Error)
-			return
-		case sc.Hang:
-			<-r.Context().Done()
-			return
-		case sc.Cut:
-			panic(http.ErrAbortHandler)
-		}
+	switch {
+	case sc.Error != nil:
+		writeError(w, r, sc.Error)
+		return
+	case sc.Hang:
+		<-r.Context().Done()
+		return
 	}
 	content := sc.Content
 	if content == nil {
@@ -74,7 +69,7 @@ func (s *Server) messages(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) countTokens(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body) // already in memory
-	if _, refusal := checkBody(r.Header, body, []string{"model", "messages"}, countFields); refusal != nil {
+	if _, refusal := checkBody(r.Header, body, "model", "messages"); refusal != nil {
 		writeError(w, r, refusal)
 		return
 	}

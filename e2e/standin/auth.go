@@ -41,16 +41,10 @@ func hasSecret(s, prefix string) bool {
 	return strings.HasPrefix(s, prefix) && len(s) > len(prefix)
 }
 
-// The two versions of the API. The newer one came with the SDKs' new major versions; Claude Code 2.1 still asks for the older.
-const (
-	olderVersion = "2023-06-01"
-	newerVersion = "2026-10-21"
-)
-
 // checkVersion joins repeated lines as HTTP says, so a duplicated header is refused like at the original.
 func checkVersion(h http.Header) *Error {
 	switch got := strings.Join(h.Values("Anthropic-Version"), ", "); got {
-	case olderVersion, newerVersion:
+	case "2023-06-01", "2026-10-21":
 		return nil
 	case "":
 		return invalid("anthropic-version: header is required")

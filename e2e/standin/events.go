@@ -106,16 +106,13 @@ func events(model string, content []Block, inputTokens int) []map[string]any {
 		map[string]any{"type": "message_stop"})
 }
 
-// stream sends the events one by one, and lets the scene happen in between.
+// stream sends the events one by one, when the scene says so.
 func stream(w http.ResponseWriter, r *http.Request, sc Scene, all []map[string]any) {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
 	w.WriteHeader(http.StatusOK)
 	for i, event := range all {
 		if i > 0 && !pace(r, sc) {
-			return
-		}
-		if i == sc.After && i > 0 && interrupt(w, r, sc) {
 			return
 		}
 		if err := send(w, event); err != nil {
@@ -135,21 +132,6 @@ func pace(r *http.Request, sc Scene) bool {
 	case <-r.Context().Done():
 		return false
 	}
-}
-
-func interrupt(w http.ResponseWriter, r *http.Request, sc Scene) bool {
-	switch {
-	case sc.Error != nil:
-		event := sc.Error.body(w.Header().Get("Request-Id"))
-		_ = send(w, event) // a client that left does not need it
-	case sc.Hang:
-		<-r.Context().Done()
-	case sc.Cut:
-		panic(http.ErrAbortHandler)
-	default:
-		return false
-	}
-	return true
 }
 
 func send(w http.ResponseWriter, event map[string]any) error {

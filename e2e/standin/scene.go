@@ -1,16 +1,11 @@
 package standin
 
 // A Scene is how the stand-in answers one request to /v1/messages that passed every check. The zero Scene is a short greeting.
-//
-// Error, Hang and Cut take effect after After events: with After = 0 that is before the response
-// headers, and with After > 0 in the middle of a stream.
 type Scene struct {
 	Content []Block // what the answer says; default: a greeting
 
-	Error *Error // an error status, or an error event
-	Hang  bool   // say nothing more until the client leaves
-	Cut   bool   // drop the connection (HTTP/1.1) or reset the stream (HTTP/2)
-	After int
+	Error *Error // in place of an answer
+	Hang  bool   // there is no answer
 
 	// Step, if set, is received from before each event but the first, so that a test decides
 	// when the next event is sent.

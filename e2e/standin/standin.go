@@ -4,7 +4,7 @@
 //   - an OAuth token without the beta flag oauth-2025-04-20 is refused with 401 (auth.go);
 //   - a beta flag that nobody knows, or that comes twice, is refused with 400, and so is the
 //     body field of a beta whose flag is missing (betas.go, body.go);
-//   - a body must have the required fields, and no unknown ones (body.go).
+//   - a body must have the required fields (body.go).
 //
 // Its answers have the original's shape too: events and pings (events.go), errors (errors.go),
 // request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.

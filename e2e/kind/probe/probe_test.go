@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"os"
 	"syscall"
 	"testing"
@@ -49,16 +48,6 @@ func TestStreamOutlivesTheStop(t *testing.T) {
 	assert.Equal(t, <-stopped, 0)
 }
 
-func TestRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	defer listener.Close()
-
-	assert.ErrorContains(t, refused(t.Context(), "http://"+listener.Addr().String()), "lets this pod in")
-	assert.NilError(t, refused(t.Context(), "http://"+unused(t)))
-	assert.ErrorContains(t, refused(t.Context(), "http://no-such-name.invalid:80"), "no-such-name.invalid")
-}
-
 // upstream is what probe.yaml deploys: the stand-in, without TLS.
 func upstream(t *testing.T) *standin.Server {
 	t.Helper()
@@ -66,13 +55,4 @@ func upstream(t *testing.T) *standin.Server {
 	assert.NilError(t, err)
 	t.Cleanup(func() { assert.Check(t, s.Close()) })
 	return s
-}
-
-// unused is an address on which nothing listens.
-func unused(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -6,7 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
+	"log"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -16,38 +16,28 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
-		fmt.Fprintln(os.Stderr, "standin:", err)
-		os.Exit(1)
-	}
-}
-
-func run(ctx context.Context, args []string, out io.Writer) error {
-	flags := flag.NewFlagSet("standin", flag.ContinueOnError)
-	listen := flags.String("listen", "127.0.0.1:8443", "`address` to listen on")
-	ca := flags.String("ca", filepath.Join(os.TempDir(), "standin-ca.pem"), "`file` to write the CA certificate to")
-	http1 := flags.Bool("http1", false, "offer HTTP/1.1 only")
-	plain := flags.Bool("plain", false, "no TLS (Go programs on macOS do not read SSL_CERT_FILE)")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: there are only flags, see -help", flags.Arg(0))
+	listen := flag.String("listen", "127.0.0.1:8443", "`address` to listen on")
+	ca := flag.String("ca", filepath.Join(os.TempDir(), "standin-ca.pem"), "`file` to write the CA certificate to")
+	http1 := flag.Bool("http1", false, "offer HTTP/1.1 only")
+	plain := flag.Bool("plain", false, "no TLS (Go programs on macOS do not read SSL_CERT_FILE)")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		log.Fatalf("standin: unexpected argument %q: there are only flags, see -help", flag.Arg(0))
 	}
 	s, err := standin.Start(standin.Options{
-		Addr: *listen, HTTP1: *http1, Plain: *plain, CAFile: *ca,
-		Log: func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) },
+		Addr: *listen, HTTP1: *http1, Plain: *plain, CAFile: *ca, Log: func(format string, args ...any) { fmt.Printf(format+"\n", args...) },
 	})
 	if err != nil {
-		return err
+		log.Fatal("standin: ", err)
 	}
+	defer s.Close()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	trust := ""
 	if s.CAFile != "" {
 		trust = "SSL_CERT_FILE=" + s.CAFile + " "
 	}
-	fmt.Fprintf(out, `stand-in for the Anthropic API on %s
+	fmt.Printf(`stand-in for the Anthropic API on %s
 
 Start the proxy in front of it, from the repository's root:
 
@@ -65,5 +55,4 @@ POST /play does what its query says, as in 'http://127.0.0.1:8080/play?events=40
 
 `, s.URL, trust, s.URL)
 	<-ctx.Done()
-	return s.Close()
 }

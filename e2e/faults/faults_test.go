@@ -2,11 +2,24 @@ package faults
 
 import (
 	"strings"
-	"testing"
 
 	"golang.org/x/net/http2"
-	"gotest.tools/v3/assert"
 )
+
+// What an upstream that speaks HTTP/1.1 can do to a request.
+var h1faults = []fault[*h1request]{
+	{name: "FIN", do: (*h1request).fin, reason: closedConnection},
+	{name: "RST", do: (*h1request).reset, reason: "connection reset"},
+	{name: "silence", do: func(r *h1request) { r.gone() }, reason: noAnswer},
+	{name: "what is not HTTP", do: func(r *h1request) { r.say(hush + "\r\n\r\n"); r.pause(nil) }, reason: notHTTP},
+	{name: "HTTP/2", do: func(r *h1request) { r.say("\x00\x00\x00\x04\x00\x00\x00\x00\x00\r\n"); r.pause(nil) }, reason: notHTTP},
+	{name: "lines without an end, for ever", do: func(r *h1request) {
+		for range 2000 {
+			r.say(strings.Repeat("a", 64<<10))
+		}
+		r.fin()
+	}, reason: notHTTP},
+}
 
 func code(c http2.ErrCode) func(*h2stream) { return func(s *h2stream) { s.abandon(c) } }
 
@@ -43,45 +56,4 @@ var h2faults = []fault[*h2stream]{
 	}, connection: true, reason: notHTTP},
 
 	{name: "silence", do: func(s *h2stream) { s.gone() }, reason: noAnswer},
-}
-
-// Answers that are not as long as they say, of which a client must not take one that is too short for a whole one; and heads that a
-// server of HTTP/1.1 could not send like that.
-func TestH2Answers(t *testing.T) {
-	t.Parallel()
-	long := func(s *h2stream) { s.head(":status", "200", "content-length", "10") }
-	for _, tt := range []struct {
-		name   string
-		answer func(s *h2stream)
-		want   []end
-	}{
-		{"too short", func(s *h2stream) { long(s); s.finish("first") }, []end{broken}},
-		{"too short, with trailers", func(s *h2stream) { long(s); s.send("first"); s.last("x-a", "1") }, []end{broken}},
-		{"too short, then RST_STREAM NO_ERROR", func(s *h2stream) { long(s); s.send("first"); s.abandon(http2.ErrCodeNo) }, []end{broken}},
-		{"too long", func(s *h2stream) { long(s); s.finish("first-10-b" + hush) }, []end{broken, answered}},
-		{"too long, in another frame", func(s *h2stream) { long(s); s.send("first-10-b"); s.finish(hush) }, []end{broken, answered}},
-		{"a length of 204", func(s *h2stream) { s.last(":status", "204", "content-length", "5") }, []end{answered}},
-		{"a length of 304", func(s *h2stream) { s.last(":status", "304", "content-length", "5") }, []end{answered}},
-		{"status 1000", func(s *h2stream) { s.last(":status", "1000") }, []end{failed}},
-		{"status 99", func(s *h2stream) { s.last(":status", "99") }, []end{failed}},
-		{"status 101", func(s *h2stream) { s.last(":status", "101") }, []end{failed}},
-		{"status in the trailers", func(s *h2stream) { s.stream(); s.last(":status", "200") }, []end{broken}},
-		{"Connection names a header", func(s *h2stream) { s.last(":status", "200", "connection", "x-smuggled", "x-smuggled", "1") }, []end{answered, failed}},
-		{"a line break in a value", func(s *h2stream) { s.last(":status", "200", "x-a", "1\r\nx-smuggled: 1") }, []end{failed}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			up := newH2Upstream(t)
-			up.on("/faulty", func(s *h2stream) {
-				s.whole()
-				tt.answer(s)
-			})
-			w := watch(t, up)
-			c := w.post("/faulty", "{}")
-			if got, _ := w.ended(c, tt.want...); got != failed {
-				assert.Assert(t, strings.HasPrefix("first-10-b", c.body.String()), "%q", c.body.String())
-			}
-			w.undisturbed()
-		})
-	}
 }

@@ -93,6 +93,7 @@ func Start(o Options) (*Server, error) {
 		Protocols: new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          o.Streams,
+			MaxReadFrameSize:              16 << 10, // the protocol's default; net/http's client keeps a buffer as large as the largest frame
 			MaxReceiveBufferPerConnection: window,
 			MaxReceiveBufferPerStream:     window,
 		},

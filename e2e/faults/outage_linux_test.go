@@ -14,7 +14,8 @@ import (
 )
 
 // deadEnd returns a listening socket to which nobody can connect: the queue of those who may is full, and the kernel drops further SYNs.
-// end takes the queue away, and then the socket is as good as any.
+// end empties the queue and makes it longer, and then the socket is as good as any. Left at its shortest it would reset one of two
+// connections that come at once, and net/http goes on dialing for an attempt that is over.
 func deadEnd(t *testing.T) (address string, end func() net.Listener) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -33,6 +34,9 @@ func deadEnd(t *testing.T) (address string, end func() net.Listener) {
 	_, err = net.DialTimeout("tcp", address, 500*time.Millisecond)
 	assert.Assert(t, isTimeout(err), "somebody could connect: %v", err)
 	return address, func() net.Listener {
+		raw, err := listener.(*net.TCPListener).SyscallConn()
+		assert.NilError(t, err)
+		assert.NilError(t, raw.Control(func(fd uintptr) { assert.NilError(t, unix.Listen(int(fd), 128)) }))
 		conn, err := listener.Accept()
 		assert.NilError(t, err)
 		conn.Close()

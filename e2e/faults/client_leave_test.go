@@ -69,7 +69,8 @@ func behind(held int, room bool) func(watched, leaver) {
 		w.reaches("proxy_requests_in_flight", 2)
 		c := w.post("/faulty", upload(300))
 		w.reaches("proxy_requests_queued", 1)
-		if room {
+		if room { // its whole body has come, so the upstream may see the request first, and must not answer it
+			w.up.follow("/faulty", script{late: true, until: make(chan struct{})})
 			leave(c, left, func() { close(done) })
 		} else {
 			leave(c, left)

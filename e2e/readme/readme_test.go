@@ -3,6 +3,7 @@ package readme
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
 // The README's table has every key of [proxy] in its order, with its default.
@@ -37,6 +40,31 @@ func TestKeys(t *testing.T) {
 	}
 	assert.Assert(t, len(real) > 0, "%s", printed)
 	assert.DeepEqual(t, documented, real)
+}
+
+// The stand-in knows what the README asks it, and without a credential it refuses, as the README says.
+func TestStandinAnswers(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	assert.NilError(t, err)
+	_, section, found := strings.Cut(string(readme), "**See the flag")
+	assert.Assert(t, found)
+	command := regexp.MustCompile(`curl \S+ http://127\.0\.0\.1:8080(/\S+)[^\x60]*?-d '([^']+)'`).FindStringSubmatch(section)
+	assert.Assert(t, command != nil, "the README has no curl command for the stand-in")
+	up, err := standin.Start(standin.Options{Plain: true})
+	assert.NilError(t, err)
+	defer up.Close()
+	for credential, want := range map[string]int{"": http.StatusUnauthorized, "Bearer sk-ant-oat01-any": http.StatusOK} {
+		r, err := http.NewRequest("POST", up.URL+command[1], strings.NewReader(command[2]))
+		assert.NilError(t, err)
+		r.Header = http.Header{"Content-Type": {"application/json"}, "Anthropic-Version": {"2023-06-01"}, "Anthropic-Beta": {"oauth-2025-04-20"}}
+		if credential != "" {
+			r.Header.Set("Authorization", credential)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		assert.NilError(t, err)
+		resp.Body.Close()
+		assert.Equal(t, resp.StatusCode, want)
+	}
 }
 
 // The README has the Deployment's memory limit and GOMEMLIMIT. The runbook's example of a larger body limit starts from what is

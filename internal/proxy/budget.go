@@ -18,7 +18,7 @@ type budget struct {
 	smallBody int64 // the largest body that is small
 
 	small, large, unsized *semaphore.Weighted
-	held, queued          *metrics.Gauge
+	reserved, queued      *metrics.Gauge
 }
 
 // smallBody is the largest body that large ones never delay.
@@ -27,7 +27,7 @@ const smallBody = 1 << 20
 // newBudget splits size bytes between the lanes. The large lane has room for at least one body of maxBody bytes.
 func newBudget(size, maxBody int64, m *metrics.Metrics) *budget {
 	quarter := size / 4
-	b := &budget{maxBody: maxBody, smallBody: min(smallBody, quarter, maxBody), held: &m.HeldBytes, queued: &m.Queued}
+	b := &budget{maxBody: maxBody, smallBody: min(smallBody, quarter, maxBody), reserved: &m.HeldBytes, queued: &m.Queued}
 	b.small = semaphore.NewWeighted(quarter)
 	b.large = semaphore.NewWeighted(max(size-quarter, maxBody))
 	b.unsized = semaphore.NewWeighted(max(quarter/4*3, b.smallBody))
@@ -72,7 +72,7 @@ func (r *reservation) shrink(size int64) {
 	for _, lane := range r.lanes {
 		lane.Release(r.size - size)
 	}
-	r.budget.held.Add(size - r.size)
+	r.budget.reserved.Add(size - r.size)
 	r.size = size
 }
 
@@ -81,7 +81,7 @@ func (r *reservation) tryTake(size int64, lane *semaphore.Weighted) bool {
 		return false
 	}
 	r.lanes, r.size = []*semaphore.Weighted{lane}, size
-	r.budget.held.Add(size)
+	r.budget.reserved.Add(size)
 	return true
 }
 
@@ -96,7 +96,7 @@ func (r *reservation) take(ctx context.Context, size int64, lanes ...*semaphore.
 		}
 	}
 	r.lanes, r.size = lanes, size
-	r.budget.held.Add(size)
+	r.budget.reserved.Add(size)
 	return nil
 }
 

@@ -116,7 +116,7 @@ func TestDrained(t *testing.T) {
 	for _, stage := range []string{"upload", "no headers", "streaming"} {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
-			handler, arrivals := holder()
+			handler, arrivals := blockingHandler()
 			g := start(t, serveUpstream(t, handler).URL)
 			c := g.dial(t)
 			if stage == "upload" {

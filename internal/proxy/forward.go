@@ -89,7 +89,7 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 		status = http.StatusRequestHeaderFieldsTooLarge // so far the only one (contract row 2.10)
 	case upstream.Timeout:
 		status = http.StatusGatewayTimeout
-		if failed.Fate == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
+		if failed.Sent == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
 			w.Header().Set("X-Should-Retry", "false")
 		}
 	}
@@ -103,9 +103,9 @@ func (p *proxy) attempted(ctx context.Context, n int, previous *upstream.Error) 
 	if n == 1 {
 		return
 	}
-	p.metrics.Retried(string(previous.Fate))
+	p.metrics.Retried(string(previous.Sent))
 	text := "retry: nothing of the request was sent"
-	if previous.Fate == upstream.MayHaveBeenRead {
+	if previous.Sent == upstream.MayHaveBeenRead {
 		text = "retry: the upstream may have run the request already"
 	}
 	previous.Attempts = n - 1

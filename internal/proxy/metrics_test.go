@@ -9,7 +9,7 @@ import (
 // TestMetricsOfAnExchange covers section 5's numbers for a plain exchange, bytes and times included.
 func TestMetricsOfAnExchange(t *testing.T) {
 	t.Parallel()
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	g := start(t, serveUpstream(t, handler).URL)
 	c := g.dial(t)
 	c.post(5, "hello")

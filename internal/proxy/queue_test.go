@@ -11,40 +11,40 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
 )
 
-// held is a request that an upstream's handler has in its hands.
-type held struct {
+// blocked is a request whose upstream waits to be told what to answer.
+type blocked struct {
 	name string // the request's body or, if that is empty, its path
 	step chan string
 	gone chan struct{} // closed when the request is cancelled
 }
 
 // send writes text to the response, or fails if the request is over.
-func (h *held) send(t *testing.T, text string) {
+func (b *blocked) send(t *testing.T, text string) {
 	t.Helper()
 	select {
-	case h.step <- text:
-	case <-h.gone:
+	case b.step <- text:
+	case <-b.gone:
 		t.Fatal("the request was cancelled before its response began: the timeout was too short for this machine, or the proxy gave up early")
 	case <-time.After(patience):
 		t.Fatal("the response is stuck")
 	}
 }
 
-// holder runs an upstream that holds every request: each word sent to step is written and flushed; closing it ends the
+// blockingHandler is an upstream that answers when it is told to: each word sent to step is written and flushed; closing it ends the
 // response.
-func holder() (http.HandlerFunc, <-chan *held) {
-	arrivals := make(chan *held, 100)
+func blockingHandler() (http.HandlerFunc, <-chan *blocked) {
+	arrivals := make(chan *blocked, 100)
 	return func(w http.ResponseWriter, r *http.Request) {
 		data, _ := io.ReadAll(r.Body)
-		h := &held{name: string(data), step: make(chan string), gone: make(chan struct{})}
-		if h.name == "" {
-			h.name = r.URL.Path
+		b := &blocked{name: string(data), step: make(chan string), gone: make(chan struct{})}
+		if b.name == "" {
+			b.name = r.URL.Path
 		}
-		defer close(h.gone)
-		arrivals <- h
+		defer close(b.gone)
+		arrivals <- b
 		for {
 			select {
-			case text, more := <-h.step:
+			case text, more := <-b.step:
 				if !more {
 					return
 				}
@@ -60,13 +60,13 @@ func holder() (http.HandlerFunc, <-chan *held) {
 // queue is a proxy with one slot, which is taken.
 type queue struct {
 	*gateway
-	arrivals <-chan *held
-	first    *held
+	arrivals <-chan *blocked
+	first    *blocked
 	client   *rawClient // whose request it is
 }
 
 func newQueue(t *testing.T, changes ...func(*proxy.Options)) *queue {
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	g := start(t, serveUpstream(t, handler).URL, append(changes, slots(1))...)
 	q := &queue{gateway: g, arrivals: arrivals, client: g.dial(t)}
 	q.client.post(5, "first")

@@ -103,7 +103,7 @@ func TestTimeoutWhileConnecting(t *testing.T) {
 // TestClientLeavesBetweenAttempts covers row 2.8: no further attempt follows.
 func TestClientLeavesBetweenAttempts(t *testing.T) {
 	t.Parallel()
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	g := start(t, serveUpstream(t, handler).URL, timeout(time.Second))
 	c := g.dial(t)
 	c.post(1, "a")

@@ -60,7 +60,7 @@ func (c *rawClient) truncated() {
 // next one, and the whole may last longer than the timeout.
 func TestStreamEventByEvent(t *testing.T) {
 	t.Parallel()
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	bothUpstreams(t, func(w http.ResponseWriter, r *http.Request) {
 		if length := r.URL.Query().Get("length"); length != "" {
 			w.Header().Set("Content-Length", length)
@@ -105,7 +105,7 @@ func TestStreamEventByEvent(t *testing.T) {
 func TestStreamSilence(t *testing.T) {
 	t.Parallel()
 	const limit = time.Second
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	bothUpstreams(t, handler, func(t *testing.T, upstreamURL string) {
 		g := start(t, upstreamURL, timeout(limit))
 		c := g.dial(t)
@@ -227,7 +227,7 @@ func TestStreamBreaksOff(t *testing.T) {
 // TestClientDeparture covers row 2.8: the upstream request ends with the client, before headers and after.
 func TestClientDeparture(t *testing.T) {
 	t.Parallel()
-	handler, arrivals := holder()
+	handler, arrivals := blockingHandler()
 	bothUpstreams(t, handler, func(t *testing.T, upstreamURL string) {
 		for _, leave := range waysToLeave {
 			for _, streaming := range []bool{false, true} {

@@ -56,7 +56,7 @@ func TestDrainLetsIdleClientsLeave(t *testing.T) {
 // stay usable as long.
 func TestDrainLetsRequestsFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := newFakes(), newHeld()
+		f, h := newFakes(), newHanging()
 		f.opts.Proxy = h
 		b := startIn(t, f)
 		running, beside := b.connect(), b.connect()
@@ -85,7 +85,7 @@ func TestDrainDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{0, time.Second, time.Hour} {
 		t.Run(limit.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f, h := newFakes(), newHeld()
+				f, h := newFakes(), newHanging()
 				f.opts.Proxy, f.opts.Drain = h, limit
 				b := startIn(t, f)
 				one, two, idle := b.connect(), b.connect(), b.connect()
@@ -150,7 +150,7 @@ func TestDrainServesWhatItHasNotClosed(t *testing.T) {
 		for moment := 100 * time.Millisecond; moment < 4*time.Second; moment += 200 * time.Millisecond {
 			t.Run(kind+" "+moment.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					f, h := newFakes(), newHeld()
+					f, h := newFakes(), newHanging()
 					f.opts.Proxy, f.opts.Drain = h, time.Minute
 					b := startIn(t, f)
 					c, silent := b.connect(), b.connect() // the silent one is there to be waited for

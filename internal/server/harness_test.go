@@ -195,17 +195,17 @@ func (c *client) closedAfter() time.Duration {
 	return time.Since(start)
 }
 
-// held is a proxy handler whose requests last until the test lets them go.
-type held struct {
+// hanging is a proxy handler whose requests last until the test lets them go.
+type hanging struct {
 	arrived, release chan struct{}
 	causes           chan error // why each request's context ended, nil for those that were let go
 }
 
-func newHeld() *held {
-	return &held{make(chan struct{}, 10), make(chan struct{}), make(chan error, 30)}
+func newHanging() *hanging {
+	return &hanging{make(chan struct{}, 10), make(chan struct{}), make(chan error, 30)}
 }
 
-func (h *held) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *hanging) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.arrived <- struct{}{}
 	select {
 	case <-h.release:

@@ -18,11 +18,11 @@ import (
 // spare ones are taken, the new one, but /health answers.
 func TestConnectionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := newFakes(), newHeld()
+		f, h := newFakes(), newHanging()
 		f.opts.Proxy, f.opts.MaxConns = h, 3
 		b := startIn(t, f)
 		busy, first, second := b.connect(), b.connect(), b.connect()
-		busy.send("GET", "/held")
+		busy.send("GET", "/hanging")
 		<-h.arrived
 		for _, c := range []*client{first, second, first} { // now second is the longest idle
 			time.Sleep(time.Second)
@@ -39,7 +39,7 @@ func TestConnectionLimit(t *testing.T) {
 			if i >= 3 {
 				busyOnes = append(busyOnes, b.connect())
 			}
-			busyOnes[i].send("GET", "/held")
+			busyOnes[i].send("GET", "/hanging")
 			<-h.arrived
 		}
 		silent := b.connect()
@@ -49,7 +49,7 @@ func TestConnectionLimit(t *testing.T) {
 		surplus := b.connect()
 		resp, _ := surplus.get("/health")
 		assert.Equal(t, resp.StatusCode, 200)
-		surplus.send("GET", "/held")
+		surplus.send("GET", "/hanging")
 		synctest.Wait()
 		assert.Assert(t, surplus.isClosed())
 		close(h.release)

@@ -84,12 +84,12 @@ func (t *attempt) failure(err error, req *http.Request, sent *progress, start ti
 	if says(err, headersRejected) && headerBytes(req.Header) > 4<<10 { // or it was another request on the connection
 		failed.Kind, failed.Reason = InvalidRequest, reasonHeaders
 	}
-	failed.Fate = NothingSent
+	failed.Sent = NothingSent
 	if sent.wrote.Load() {
-		failed.Fate = MayHaveBeenRead
+		failed.Sent = MayHaveBeenRead
 	}
 	if notProcessed(err, sent.reused.Load()) {
-		failed.Fate, failed.unprocessed = NothingSent, true
+		failed.Sent, failed.unprocessed = NothingSent, true
 	}
 	switch {
 	case failed.Kind != Timeout:

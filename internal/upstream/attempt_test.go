@@ -55,7 +55,7 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 				var failed *Error
 				assert.Assert(t, errors.As(err, &failed))
 				assert.Equal(t, failed.Kind, Timeout)
-				assert.Equal(t, failed.Fate, NothingSent)
+				assert.Equal(t, failed.Sent, NothingSent)
 				assert.Equal(t, failed.Reason, want)
 				assert.Equal(t, failed.Limit, 3*time.Second)
 			})

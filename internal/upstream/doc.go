@@ -9,7 +9,7 @@
 // the same bytes [2.3]. Any other error that brings no response is final [2.6]. There is one exception: a request that the
 // upstream provably did not process is sent again at once, and that does not count as an attempt [2.6].
 //
-// An attempt without a response has one of two fates: nothing of the request was sent, or the upstream may have read it. The
+// An attempt without a response is of one of two kinds: nothing of the request was sent, or the upstream may have read it. The
 // log, the metrics and the client's answer all follow from that [2.3, 2.4].
 //
 // The layers, each a file:
@@ -23,6 +23,6 @@
 //	errortext  the texts by which some of net/http's errors are recognized
 //
 // The upstream chooses HTTP/2 or HTTP/1.1 in the TLS handshake. The API chooses HTTP/2. With HTTP/2 the upstream says which
-// requests it did not process, a PING asks whether it is alive, and events arrive as frames. In return the streams on a
-// connection share its fate.
+// requests it did not process, a PING asks whether it is alive, and events arrive as frames. In return, all streams on a
+// connection end with it.
 package upstream

@@ -24,14 +24,14 @@ const (
 	InvalidRequest Kind = "invalid_request"
 )
 
-// Fate says what became of a request that got no response.
-type Fate string
+// Sent says how much of a request without a response may have reached the upstream.
+type Sent string
 
 const (
 	// NothingSent: nothing of the request has left. To send it once more costs nothing.
-	NothingSent Fate = "nothing_sent"
+	NothingSent Sent = "nothing_sent"
 	// MayHaveBeenRead: the upstream may have run the request, and billed it.
-	MayHaveBeenRead Fate = "may_have_been_read"
+	MayHaveBeenRead Sent = "may_have_been_read"
 )
 
 var (
@@ -63,7 +63,7 @@ const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HT
 // Error is a request that got no response.
 type Error struct {
 	Kind     Kind
-	Fate     Fate
+	Sent     Sent
 	Reason   string        // in our own words: it never quotes what the upstream sent
 	Limit    time.Duration // the time limit that was hit, if Kind is Timeout
 	Attempts int           // how many attempts were made

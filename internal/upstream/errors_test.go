@@ -109,5 +109,5 @@ func TestUnansweredPing(t *testing.T) {
 	assert.Assert(t, errors.As(err, &failed), "%v", err)
 	assert.Equal(t, failed.Kind, Timeout)
 	assert.Equal(t, failed.Reason, "the connection died")
-	assert.Equal(t, failed.Fate, MayHaveBeenRead)
+	assert.Equal(t, failed.Sent, MayHaveBeenRead)
 }

@@ -26,7 +26,7 @@ type retry struct {
 func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	var failed *Error
-	fate := NothingSent // of all attempts together
+	sent := NothingSent // of all attempts together
 	for n := 1; ; n++ {
 		if t.onAttempt != nil {
 			t.onAttempt(ctx, n, failed)
@@ -41,12 +41,12 @@ func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 				break
 			}
 		}
-		if failed.Fate == MayHaveBeenRead {
-			fate = MayHaveBeenRead
+		if failed.Sent == MayHaveBeenRead {
+			sent = MayHaveBeenRead
 		}
 		if failed.Kind != Timeout || n > t.retries {
 			last := *failed
-			last.Fate, last.Attempts = fate, n
+			last.Sent, last.Attempts = sent, n
 			return nil, &last
 		}
 		select {
@@ -68,7 +68,7 @@ func (t *retry) send(req *http.Request, start time.Time) (*http.Response, error)
 	if req.GetBody != nil {
 		body, err := req.GetBody()
 		if err != nil {
-			return nil, &Error{Kind: Connection, Fate: NothingSent, Reason: "the request body is gone", Err: err}
+			return nil, &Error{Kind: Connection, Sent: NothingSent, Reason: "the request body is gone", Err: err}
 		}
 		once.Body = body
 	}

@@ -18,7 +18,7 @@ func attempts(f func(*http.Request) (*http.Response, error)) func(*http.Request,
 }
 
 func timedOut() error {
-	return &Error{Kind: Timeout, Fate: NothingSent, Reason: "no response headers", Limit: 60 * time.Second, Attempts: 1}
+	return &Error{Kind: Timeout, Sent: NothingSent, Reason: "no response headers", Limit: 60 * time.Second, Attempts: 1}
 }
 
 // Row 2.8: a client that leaves during the pause between two attempts prevents the second.
@@ -39,38 +39,38 @@ func TestDepartureBetweenAttempts(t *testing.T) {
 }
 
 // Rows 2.3 and 2.4: at most three attempts, 100 ms apart, each announced. What one of them may have sent, the request may have sent.
-func TestFateOfAllAttempts(t *testing.T) {
+func TestSentOfAllAttempts(t *testing.T) {
 	for _, tc := range []struct {
-		fates []Fate
-		want  Fate
+		sents []Sent
+		want  Sent
 	}{
-		{[]Fate{NothingSent, NothingSent, NothingSent}, NothingSent},
-		{[]Fate{NothingSent, MayHaveBeenRead, NothingSent}, MayHaveBeenRead},
-		{[]Fate{MayHaveBeenRead, NothingSent, NothingSent}, MayHaveBeenRead},
-		{[]Fate{NothingSent, NothingSent, MayHaveBeenRead}, MayHaveBeenRead},
+		{[]Sent{NothingSent, NothingSent, NothingSent}, NothingSent},
+		{[]Sent{NothingSent, MayHaveBeenRead, NothingSent}, MayHaveBeenRead},
+		{[]Sent{MayHaveBeenRead, NothingSent, NothingSent}, MayHaveBeenRead},
+		{[]Sent{NothingSent, NothingSent, MayHaveBeenRead}, MayHaveBeenRead},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			var announced []Fate
+			var announced []Sent
 			n, start := 0, time.Now()
 			rt := &retry{
 				retries: 2,
 				next: attempts(func(*http.Request) (*http.Response, error) {
 					n++
-					return nil, &Error{Kind: Timeout, Fate: tc.fates[n-1], Limit: time.Minute}
+					return nil, &Error{Kind: Timeout, Sent: tc.sents[n-1], Limit: time.Minute}
 				}),
 				onAttempt: func(_ context.Context, n int, previous *Error) {
 					if n > 1 {
-						announced = append(announced, previous.Fate)
+						announced = append(announced, previous.Sent)
 					}
 				},
 			}
 			_, err := rt.RoundTrip(request(t.Context()))
 			var failed *Error
 			assert.Assert(t, errors.As(err, &failed))
-			assert.Equal(t, failed.Fate, tc.want)
+			assert.Equal(t, failed.Sent, tc.want)
 			assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
 			assert.Equal(t, time.Since(start), 200*time.Millisecond)
-			assert.DeepEqual(t, announced, tc.fates[:2])
+			assert.DeepEqual(t, announced, tc.sents[:2])
 		})
 	}
 }

@@ -49,7 +49,7 @@ func TestCertificateReasons(t *testing.T) {
 			failed := failure(t, rt, s.URL, "")
 			assert.Equal(t, failed.Kind, Connection)
 			assert.Equal(t, failed.Reason, want)
-			assert.Equal(t, failed.Fate, NothingSent)
+			assert.Equal(t, failed.Sent, NothingSent)
 		})
 	}
 }
@@ -65,7 +65,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	assert.Equal(t, failed.Kind, Timeout)
 	assert.Equal(t, failed.Reason, "TLS: the handshake did not finish")
 	assert.Equal(t, failed.Limit, handshakeTimeout)
-	assert.Equal(t, failed.Fate, NothingSent)
+	assert.Equal(t, failed.Sent, NothingSent)
 }
 
 // Row 2.10: net/http's texts for headers beyond what an HTTP/2 upstream takes: on a new connection the upstream rejects them, later net/http

@@ -42,10 +42,9 @@ func (p *proxy) body(next http.Handler) http.Handler {
 		x.body = &u.body
 		r.ContentLength = u.bytesIn
 		r.TransferEncoding = nil
-		r.Body = http.NoBody
+		r.Body = http.NoBody // each attempt opens its own: a reader that stayed here unread would keep the bytes as long as the answer takes
 		if r.ContentLength > 0 {
 			r.GetBody = u.body.open
-			r.Body, _ = r.GetBody()
 		}
 		next.ServeHTTP(w, r)
 	})

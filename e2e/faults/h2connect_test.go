@@ -92,7 +92,10 @@ func TestH2Connect(t *testing.T) {
 			assert.Assert(t, up.requests("/first") <= 1, "what may have been read was sent again")
 			assert.Assert(t, up.connections() < 10, "%d connections for one request", up.connections())
 			before := up.connections()
-			w.ended(w.request("GET", "/bare", ""), tt.want...)
+			_, logged = w.ended(w.request("GET", "/bare", ""), tt.want...)
+			if tt.name == "GOAWAY" {
+				w.tells(logged, "the upstream closes every new HTTP/2 connection")
+			}
 			// Seven, and one more whenever the GOAWAY was faster than the request. Without a bound they are thousands.
 			opened := up.connections() - before
 			assert.Assert(t, opened < 20, "%d connections for one request without a body", opened)
@@ -103,6 +106,21 @@ func TestH2Connect(t *testing.T) {
 			w.undisturbed()
 		})
 	}
+}
+
+// On a new connection the request does not wait for the upstream's SETTINGS, which would take a round trip: here they come after it.
+func TestH2RequestBeforeSettings(t *testing.T) {
+	t.Parallel()
+	up := newH2Upstream(t)
+	up.hello = func(*h2conn) bool { return true }
+	up.on("/first", func(s *h2stream) {
+		s.settle()
+		s.whole()
+		s.last(":status", "200")
+	})
+	w := newWorld(t, up.upstream())
+	w.ended(w.post("/first", "{}"), answered)
+	assert.Equal(t, up.requests("/first"), 1)
 }
 
 // A connection that answers TCP and nothing else is given up within 60 s, whatever the timeouts are (contract row 2.5).

@@ -108,21 +108,6 @@ func TestH2Connect(t *testing.T) {
 	}
 }
 
-// On a new connection the request does not wait for the upstream's SETTINGS, which would take a round trip: here they come after it.
-func TestH2RequestBeforeSettings(t *testing.T) {
-	t.Parallel()
-	up := newH2Upstream(t)
-	up.hello = func(*h2conn) bool { return true }
-	up.on("/first", func(s *h2stream) {
-		s.settle()
-		s.whole()
-		s.last(":status", "200")
-	})
-	w := newWorld(t, up.upstream())
-	w.ended(w.post("/first", "{}"), answered)
-	assert.Equal(t, up.requests("/first"), 1)
-}
-
 // A connection that answers TCP and nothing else is given up within 60 s, whatever the timeouts are (contract row 2.5).
 func TestH2Deaf(t *testing.T) {
 	t.Parallel()

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/pem"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,11 +33,11 @@ func newTLSUpstream(t *testing.T) (addr, certFile string) {
 	return upstream.Listener.Addr().String(), certFile
 }
 
-// newForwardProxy starts an HTTP proxy that leads every tunnel to addr. It returns its URL and what it was asked for.
-func newForwardProxy(t *testing.T, addr string) (url string, asked chan string) {
+// newForwardProxy returns an HTTP proxy, to be started, that leads every tunnel to addr, and what it will be asked for.
+func newForwardProxy(t *testing.T, addr string) (forward *httptest.Server, asked chan string) {
 	t.Helper()
 	asked = make(chan string, 100)
-	forward := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	forward = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- r.Method + " " + r.RequestURI
 		upstream, err := net.Dial("tcp", addr)
 		assert.Check(t, err)
@@ -51,7 +53,7 @@ func newForwardProxy(t *testing.T, addr string) (url string, asked chan string) 
 		io.Copy(conn, upstream)
 	}))
 	t.Cleanup(forward.Close)
-	return forward.URL, asked
+	return forward, asked
 }
 
 // Contract section 7: SSL_CERT_FILE works as in any Go program; without it, an unknown certificate is a 502 that says so.
@@ -75,7 +77,8 @@ func TestHTTPSProxy(t *testing.T) {
 	t.Parallel()
 	addr, certFile := newTLSUpstream(t)
 	forward, asked := newForwardProxy(t, addr)
-	env := []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward}
+	forward.Start()
+	env := []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward.URL}
 	p := startEnv(t, env, "https://"+nowhere)
 	resp, body := get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
@@ -87,6 +90,33 @@ func TestHTTPSProxy(t *testing.T) {
 	assert.Equal(t, resp.StatusCode, http.StatusBadGateway)
 	assert.Check(t, strings.Contains(body, "cannot resolve the upstream's name"), body)
 	assert.Equal(t, len(asked), 0, "NO_PROXY is not heeded")
+}
+
+// Contract section 7: HTTPS_PROXY may be an https:// URL. What the TLS handshake with that proxy offers is net/http's choice, not ours.
+func TestHTTPSProxyOverTLS(t *testing.T) {
+	t.Parallel()
+	addr, certFile := newTLSUpstream(t)
+	forward, asked := newForwardProxy(t, addr)
+	offers := make(chan []string, 100)
+	forward.TLS = &tls.Config{GetConfigForClient: func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		offers <- hello.SupportedProtos
+		return nil, nil
+	}}
+	forward.StartTLS()
+	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward.URL}, "https://"+nowhere)
+	resp, body := get(t, p.url("/v1"))
+	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
+	assert.Equal(t, body, "upstream saw /v1")
+	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
+
+	plain := http.DefaultTransport.(*http.Transport).Clone()
+	defer plain.CloseIdleConnections()
+	plain.Proxy = func(*http.Request) (*url.URL, error) { return url.Parse(forward.URL) }
+	plain.TLSClientConfig = forward.Client().Transport.(*http.Transport).TLSClientConfig
+	resp, err := (&http.Client{Transport: plain}).Get("https://" + nowhere)
+	assert.NilError(t, err)
+	resp.Body.Close()
+	assert.DeepEqual(t, receive(t, offers, "our TLS handshake"), receive(t, offers, "net/http's TLS handshake"))
 }
 
 // Contract row 2.6 and section 7: a forward proxy that cannot be reached is a 502 that names the variable, so that nobody

@@ -13,9 +13,14 @@ import (
 
 // each runs a benchmark with each contender, at a distance from the stand-in.
 func each(b *testing.B, what string, distance time.Duration, f func(r *rig)) {
+	eachBefore(b, standin.Options{}, what, distance, f)
+}
+
+// eachBefore is each with a stand-in of its own kind.
+func eachBefore(b *testing.B, o standin.Options, what string, distance time.Duration, f func(r *rig)) {
 	for _, c := range contenders {
 		if distance > 0 || c.name != direct {
-			b.Run(what+"/proxy="+c.name, func(b *testing.B) { f(newRig(b, c, distance)) })
+			b.Run(what+"/proxy="+c.name, func(b *testing.B) { f(newRig(b, c, distance, o)) })
 		}
 	}
 }
@@ -31,6 +36,10 @@ func BenchmarkNear(b *testing.B) {
 		before := r.cpu()
 		r.ask(sizes.small)
 		r.reportEach(float64(r.cpu()-before), sizes.small, "cpu-ns/op")
+	})
+	eachBefore(b, standin.Options{HTTP1: true}, "4-MiB-of-short-lines,HTTP1", 0, func(r *rig) {
+		r.ask(sizes.small / 10)
+		r.timed(sizes.far, func(r *rig) error { return r.client.Ask(r.Context(), standin.Part{Size: 4 << 20}, question) })
 	})
 	each(b, "start-until-ready", 0, func(r *rig) { r.ReportMetric(float64(r.took), "ns/op") })
 	each(b, fmt.Sprintf("%d-uploads-of-10-MiB", sizes.uploads), 0, measureUploads)

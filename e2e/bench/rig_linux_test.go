@@ -63,7 +63,7 @@ func TestQuickly(t *testing.T) {
 	out, err := run.CombinedOutput()
 	assert.NilError(t, err, "%s", out)
 	rows := regexp.MustCompile(`(?m)^Benchmark(\w+)/\S+/proxy=\S+\s+1\s(.*)$`).FindAllStringSubmatch(string(out), -1)
-	assert.Equal(t, len(rows), 2*5+3*6*2, "%s", out)
+	assert.Equal(t, len(rows), 2*6+3*6*2, "%s", out)
 	for _, row := range rows {
 		for figure := range strings.SplitSeq(strings.TrimSpace(row[2]), "\t") {
 			number, unit, _ := strings.Cut(strings.TrimSpace(figure), " ")
@@ -153,10 +153,11 @@ type rig struct {
 }
 
 // newRig starts a contender, with a stand-in at the given distance, until the end of the benchmark.
-func newRig(b *testing.B, c contender, far time.Duration) *rig {
+func newRig(b *testing.B, c contender, far time.Duration, o standin.Options) *rig {
 	b.Helper()
 	b.ReportMetric(0, "ns/op") // each benchmark reports what it counts
-	up, err := standin.Start(standin.Options{CAFile: filepath.Join(b.TempDir(), "ca.pem"), Streams: 10_000})
+	o.CAFile, o.Streams = filepath.Join(b.TempDir(), "ca.pem"), 10_000
+	up, err := standin.Start(o)
 	assert.NilError(b, err)
 	b.Cleanup(func() { assert.Check(b, up.Close()) })
 	r := &rig{B: b, up: up}

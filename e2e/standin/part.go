@@ -101,8 +101,8 @@ func ReceiptFor(body []byte) string {
 	return Receipt(int64(len(body)), crc32.Checksum(body, castagnoli))
 }
 
-// block is what answers with a Size consist of.
-var block = []byte(strings.Repeat("0123456789abcde\n", 64<<10/16))
+// block is what answers with a Size consist of: short lines that end as HTTP's do.
+var block = []byte(strings.Repeat("0123456789"+strings.Repeat("0123456789abcdef", 4)+"line\r\n", 64<<10/80))
 
 // Content is what an answer with a Size has at an offset, as far as one block goes.
 func Content(offset int64) []byte { return block[offset%int64(len(block)):] }

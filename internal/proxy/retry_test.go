@@ -310,6 +310,28 @@ func TestHTTP2(t *testing.T) {
 	}
 }
 
+// TestRequestBeforeSettings: on a new connection the request does not wait for the upstream's SETTINGS, which would take a round trip.
+// Here they come only after it.
+func TestRequestBeforeSettings(t *testing.T) {
+	t.Parallel()
+	upstreamURL := serveH2(t, func(conn net.Conn, in *bufio.Reader) {
+		for {
+			kind, flags, stream, _, err := readFrame(in)
+			if err != nil {
+				return
+			}
+			if kind == frameHeaders {
+				writeFrame(conn, frameSettings, 0, 0, nil)
+			}
+			if (kind == frameHeaders || kind == frameData) && flags&flagEndStream != 0 {
+				(&h2request{conn: conn, stream: stream}).ok()
+			}
+		}
+	})
+	g := start(t, upstreamURL, retries(0))
+	assert.Equal(t, g.post(t, "hello").StatusCode, http.StatusOK)
+}
+
 // TestEarlyAnswer covers row 2.7: an answer passes even while the upstream has not read the body.
 func TestEarlyAnswer(t *testing.T) {
 	t.Parallel()

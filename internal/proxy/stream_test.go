@@ -172,6 +172,32 @@ func pour(size int) http.HandlerFunc {
 	}
 }
 
+// TestShortLines covers row 3.1: what comes together goes out together, and not line by line.
+func TestShortLines(t *testing.T) {
+	t.Parallel()
+	const lines = 50_000
+	text := strings.Repeat(strings.Repeat("x", 80)+"\r\n", lines)
+	g := start(t, serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readMessage(in)
+		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n"+text)
+	}))
+	c := g.dial(t)
+	c.post(0, "")
+	c.response("POST")
+	pieces, size := 0, 0
+	for {
+		piece, err := c.chunk()
+		assert.NilError(t, err)
+		if piece == "" {
+			break
+		}
+		pieces++
+		size += len(piece)
+	}
+	assert.Equal(t, size, len(text))
+	assert.Assert(t, pieces < lines/8, "%d lines came in %d pieces", lines, pieces)
+}
+
 // TestStreamBreaksOff covers row 3.4: the upstream breaks off mid-body, in all the ways there are over HTTP/1.1.
 func TestStreamBreaksOff(t *testing.T) {
 	t.Parallel()

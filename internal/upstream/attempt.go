@@ -24,7 +24,7 @@ func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response,
 	limit := ErrHeaderTimeout // changes only while the timer does not run
 	timer := time.AfterFunc(t.headerTimeout-time.Since(start), func() { cancel(limit) })
 	var sent progress
-	resp, err := t.next.RoundTrip(req.WithContext(sent.trace(ctx)))
+	resp, err := t.next.RoundTrip(req.WithContext(sent.trace(ctx, cancel)))
 	if !timer.Stop() && err == nil {
 		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
 		err = ErrHeaderTimeout
@@ -62,10 +62,19 @@ type progress struct {
 	wrote     atomic.Bool // its headers were written, perhaps on a connection before this one
 	resolving atomic.Bool // the name lookup is under way
 	securing  atomic.Bool // the TLS handshake is under way
+
+	opened atomic.Int32 // how many new connections it was given
 }
 
-func (s *progress) trace(ctx context.Context) context.Context {
+// trace follows a request. It also ends one that got GOAWAY on every new connection (contract row 2.6): net/http repeats a request
+// without a body for ever, without a pause.
+func (s *progress) trace(ctx context.Context, cancel context.CancelCauseFunc) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) {
+			if s.opened.Load() > maxResends {
+				cancel(errGoesAway)
+			}
+		},
 		DNSStart:          func(httptrace.DNSStartInfo) { s.resolving.Store(true) },
 		DNSDone:           func(httptrace.DNSDoneInfo) { s.resolving.Store(false) },
 		TLSHandshakeStart: func() { s.securing.Store(true) },
@@ -73,6 +82,9 @@ func (s *progress) trace(ctx context.Context) context.Context {
 		GotConn: func(info httptrace.GotConnInfo) {
 			s.connected.Store(true)
 			s.reused.Store(info.Reused)
+			if !info.Reused {
+				s.opened.Add(1)
+			}
 		},
 		WroteHeaders: func() { s.wrote.Store(true) },
 	})

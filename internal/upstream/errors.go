@@ -42,6 +42,7 @@ var (
 
 	errProxyRefused      = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
 	errSwitchedProtocols = errors.New("the upstream switched protocols unasked")
+	errGoesAway          = errors.New("the upstream closes every new HTTP/2 connection")
 	errBadStatus         = errors.New("malformed status code")
 )
 
@@ -161,7 +162,8 @@ func Reason(err error) string {
 		return "TLS: the handshake failed"
 	case errors.As(err, &record):
 		return "TLS: the upstream does not speak TLS on this port"
-	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols):
+	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols),
+		errors.Is(err, errGoesAway):
 		return err.Error()
 	case errors.As(err, &reset) && reset.fromPeer():
 		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"

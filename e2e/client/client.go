@@ -21,7 +21,7 @@ const Token = "sk-ant-oat01-this-must-not-be-logged"
 // Flags are the beta flags of every request.
 const Flags = "claude-code-20250219,interleaved-thinking-2025-05-14"
 
-// Client sends requests to one server over HTTP/1.1, so a request shares its connection with no other. It keeps idle connections.
+// Client sends requests to one server. Over HTTP/1.1, requests that run at once never share a connection. It keeps idle connections.
 type Client struct {
 	URL       string
 	Flags     string // the anthropic-beta; default: Flags

@@ -70,7 +70,7 @@ func (s *Server) Posts() int {
 	return s.posts
 }
 
-// Release ends all delays and all held answers. `POST /play/release` does the same from outside.
+// Release ends all answers that are held (End: Hold). `POST /play/release` does the same from outside.
 func (s *Server) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

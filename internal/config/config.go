@@ -45,7 +45,7 @@ type Proxy struct {
 	// MaxBufferedBytes limits the memory for all request bodies together. A body that does not fit waits. It must be at
 	// least MaxBodyBytes.
 	MaxBufferedBytes int64 `toml:"max_buffered_bytes"`
-	// DrainTimeoutSecs is how long, in seconds, running requests may go on after SIGTERM; 0 aborts them at once.
+	// DrainTimeoutSecs is how long, in seconds, running requests may continue after SIGTERM; 0 aborts them at once.
 	DrainTimeoutSecs int64 `toml:"drain_timeout_secs"`
 }
 

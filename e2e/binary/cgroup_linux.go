@@ -83,8 +83,18 @@ func (g *Cgroup) Peak() int64 {
 	return n
 }
 
-// Sockets returns the current size of the socket buffers.
-func (g *Cgroup) Sockets() (int64, error) {
+// Used returns how much memory is in use with socket buffers, as version 2 counts, and how much of that is socket buffers.
+func (g *Cgroup) Used() (total, sockets int64) {
+	sockets, _ = g.sockets()
+	if g.v2 {
+		total, _ = g.number("memory.current")
+		return total, sockets
+	}
+	total, _ = g.number("memory.usage_in_bytes")
+	return total + sockets, sockets
+}
+
+func (g *Cgroup) sockets() (int64, error) {
 	if !g.v2 {
 		return g.number("memory.kmem.tcp.usage_in_bytes")
 	}
@@ -100,13 +110,8 @@ func (g *Cgroup) Sockets() (int64, error) {
 	return 0, errors.New("memory.stat has no line for socket buffers")
 }
 
-// Watch samples the group's memory a hundred times a second. The function it returns stops that and returns two peaks: of all memory
-// with socket buffers, as version 2 counts, and of socket buffers alone.
+// Watch calls Used a hundred times a second. The function it returns stops that and returns the highest value of both.
 func (g *Cgroup) Watch() (most func() (total, sockets int64)) {
-	usage, apart := "memory.usage_in_bytes", true
-	if g.v2 {
-		usage, apart = "memory.current", false
-	}
 	var total, sockets int64
 	done, watched := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -114,13 +119,8 @@ func (g *Cgroup) Watch() (most func() (total, sockets int64)) {
 		tick := time.NewTicker(10 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			used, _ := g.number(usage)
-			buffers, _ := g.Sockets()
-			sockets = max(sockets, buffers)
-			if apart {
-				used += buffers
-			}
-			total = max(total, used)
+			used, buffers := g.Used()
+			total, sockets = max(total, used), max(sockets, buffers)
 			select {
 			case <-done:
 				return
@@ -131,7 +131,7 @@ func (g *Cgroup) Watch() (most func() (total, sockets int64)) {
 	return func() (int64, int64) {
 		close(done)
 		<-watched
-		if !apart {
+		if g.v2 {
 			total = max(total, g.Peak())
 		}
 		return total, sockets

@@ -105,6 +105,6 @@ func TestMemory(t *testing.T) {
 			assert.Assert(t, number(runbook, line)*3/4 >= number(runbook, `→ (\d+)`), "the body does not fit into three quarters of max_buffered_bytes")
 		}
 	}
-	assert.Equal(t, more["GOMEMLIMIT"], 2*more["max_buffered_bytes"]>>20)
+	assert.Equal(t, more["GOMEMLIMIT"], more["max_buffered_bytes"]>>20)
 	assert.Equal(t, more["memory, twice"], more["GOMEMLIMIT"])
 }

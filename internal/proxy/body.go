@@ -40,12 +40,11 @@ func (p *proxy) body(next http.Handler) http.Handler {
 		}
 		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
 		x.body = &u.body
-		r.ContentLength = int64(len(u.body.data))
+		r.ContentLength = u.bytesIn
 		r.TransferEncoding = nil
-		r.Body = http.NoBody
+		r.Body = http.NoBody // each attempt opens its own: a reader that stayed here unread would keep the bytes as long as the answer takes
 		if r.ContentLength > 0 {
 			r.GetBody = u.body.open
-			r.Body, _ = r.GetBody()
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -103,34 +102,42 @@ func (u *upload) receive(budget *budget) error {
 		return errGone
 	}
 	u.body.reserved, u.begun = reserved, time.Now()
-	buf := append(make([]byte, 0, max(reserved.size, 1)), next[0])
+	piece := u.newPiece(next[0])
 	for err == nil {
-		if len(buf) == cap(buf) {
-			if n, err = u.read(next[:]); n > 0 { // it is of unknown length, and larger than small
-				if gone := u.grow(&buf); gone != nil {
-					return gone
-				}
-				buf = append(buf, next[0])
-			}
+		if len(piece) < cap(piece) {
+			n, err = u.read(piece[len(piece):cap(piece)])
+			piece = piece[:len(piece)+n]
 			continue
 		}
-		n, err = u.read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		if n, err = u.read(next[:]); n > 0 {
+			if u.bytesIn > reserved.size { // it is of unknown length, and larger than small
+				if err := u.grow(); err != nil {
+					return err
+				}
+			}
+			u.body.pieces = append(u.body.pieces, piece)
+			piece = u.newPiece(next[0])
+		}
 	}
 	if err := u.ended(err); err != nil {
 		return err
 	}
-	if len(buf) < cap(buf) {
-		buf = slices.Clip(slices.Clone(buf))
+	if len(piece) < cap(piece) {
+		piece = slices.Clone(piece)
 	}
-	u.body.data = buf
-	reserved.shrink(int64(len(buf)))
+	u.body.pieces = append(u.body.pieces, piece)
+	reserved.shrink(u.bytesIn)
 	return nil
 }
 
-// grow makes room in buf for the largest body.
-func (u *upload) grow(buf *[]byte) error {
-	if int64(len(*buf)) >= u.MaxBodyBytes {
+// newPiece returns memory for more of the body, with the byte that was read last in it.
+func (u *upload) newPiece(first byte) []byte {
+	return append(make([]byte, 0, min(pieceSize, u.body.reserved.size-u.bytesIn+1)), first)
+}
+
+// grow reserves what the largest body needs.
+func (u *upload) grow() error {
+	if u.bytesIn > u.MaxBodyBytes {
 		return tooLarge(u.MaxBodyBytes)
 	}
 	start := time.Now()
@@ -139,7 +146,6 @@ func (u *upload) grow(buf *[]byte) error {
 		return errGone
 	}
 	u.begun = u.begun.Add(time.Since(start))
-	*buf = append(make([]byte, 0, u.MaxBodyBytes), *buf...)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,35 @@ func TestBodyArrives(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestBodyIsLetGo covers section 1: an answer that takes minutes does not keep its request's body in memory. It looks at the whole heap,
+// so no other test may run beside it.
+func TestBodyIsLetGo(t *testing.T) {
+	const size = 32 << 20
+	text := strings.Repeat("x", size)
+	answers := func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+	bothUpstreams(t, answers, func(t *testing.T, upstreamURL string) {
+		g := start(t, upstreamURL, bodies(size, size))
+		before := heap()
+		c := g.dial(t)
+		c.post(size, text)
+		assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+		assert.Assert(t, heap() < before+size/2, "the body is still in memory")
+		runtime.KeepAlive(text)
+	})
+}
+
+// heap is how many bytes of the heap are in use, of which nothing could be collected.
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // TestBodyRefused covers row 1.11: a body that is too large is refused with 413 before anything reaches the upstream, even if the client

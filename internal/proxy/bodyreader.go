@@ -3,13 +3,18 @@ package proxy
 import (
 	"errors"
 	"io"
+	"net"
+	"slices"
 	"sync"
 )
+
+// pieceSize is what a body's memory grows by. The collector keeps up with small steps; whole bodies at once take it far past GOMEMLIMIT.
+const pieceSize = 256 << 10
 
 // requestBody is a body in memory. Attempts read it through readers of their own. The bytes are never pooled, since a transport may
 // go on reading after an attempt is over.
 type requestBody struct {
-	data     []byte // nil after release
+	pieces   net.Buffers // nil after release
 	reserved *reservation
 }
 
@@ -18,22 +23,22 @@ func (b *requestBody) release() {
 	if b.reserved != nil {
 		b.reserved.shrink(0)
 	}
-	b.data = nil
+	b.pieces = nil
 }
 
 // open returns a new reader from the first byte on; it has the signature of http.Request.GetBody.
 func (b *requestBody) open() (io.ReadCloser, error) {
-	if b.data == nil {
+	if b.pieces == nil {
 		return nil, errors.New("the request body has been released")
 	}
-	return &bodyReader{rest: b.data}, nil
+	return &bodyReader{rest: slices.Clone(b.pieces)}, nil
 }
 
 // bodyReader reads a body and forgets it at its end: net/http keeps the reader as long as the answer takes, and a minutes-long
 // answer must not keep its request in memory. Transports may close it while they read, from another goroutine.
 type bodyReader struct {
 	mu    sync.Mutex
-	rest  []byte
+	rest  net.Buffers
 	begun bool // it has been read from
 	cut   bool // it was closed before its end
 }
@@ -45,12 +50,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe // io.EOF would pass for the end of a shorter body
 	}
 	r.begun = true
-	n := copy(p, r.rest)
-	if r.rest = r.rest[n:]; len(r.rest) > 0 {
-		return n, nil
-	}
-	r.rest = nil
-	return n, io.EOF
+	return r.rest.Read(p) // it lets go of each piece that it has read
 }
 
 // Close ends reading that has begun. net/http closes a body that it has not read and then uses it for another connection, if an HTTP/2

@@ -311,8 +311,15 @@ func TestFraming(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
-				readMessage(in)
-				io.WriteString(conn, tt.answer)
+				for {
+					if _, _, err := readMessage(in); err != nil {
+						return
+					}
+					io.WriteString(conn, tt.answer)
+					if tt.name == "until close" {
+						return
+					}
+				}
 			})
 			g := start(t, upstreamURL)
 			c := g.dial(t)

@@ -423,7 +423,7 @@ func within[T any](t *testing.T, ch <-chan T, what string) T {
 	case v := <-ch:
 		return v
 	case <-time.After(patience):
-		t.Fatalf("waited %v in vain for %s", patience, what)
+		t.Fatalf("after %v still waiting for %s", patience, what)
 		panic("unreachable")
 	}
 }

@@ -14,14 +14,14 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// newClient returns a client with its own connections, which are closed at the end of the test.
+// newClient returns a client whose connections are its own, and closed when the test ends.
 func newClient(t *testing.T) *http.Client {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-// get makes one request on a new connection.
+// get makes one request on a connection of its own.
 func get(t *testing.T, url string) (*http.Response, string) {
 	t.Helper()
 	return do(t, http.MethodGet, url, "")
@@ -61,11 +61,11 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "upstream saw "+r.RequestURI)
 }
 
-// stream is an upstream that sends the events that the test gives it. For paths below /plain/ it is an echo.
+// stream is an upstream that answers each request event by event, as the test says; those below /plain/ it echoes.
 type stream struct {
 	url     string
 	arrived chan string // the path of each request that reached the upstream
-	events  chan string // the next event of the oldest running answer; closing it ends the answer
+	events  chan string // what the oldest running answer is to send next; closed: its end
 }
 
 func newStream(t *testing.T) *stream {
@@ -102,7 +102,7 @@ func (s *stream) send(t *testing.T, event string) {
 	select {
 	case s.events <- event:
 	case <-time.After(patience):
-		t.Fatalf("after %v no running answer has taken the event %q", patience, event)
+		t.Fatalf("waited %v in vain for an upstream that takes the event %q", patience, event)
 	}
 }
 
@@ -112,18 +112,18 @@ func (s *stream) await(t *testing.T) (path string) {
 	return receive(t, s.arrived, "a request that reaches the upstream")
 }
 
-// receive receives from a channel.
+// receive waits for what a channel brings.
 func receive[T any](t *testing.T, ch <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-ch:
 	case <-time.After(patience):
-		t.Fatalf("after %v still waiting for %s", patience, what)
+		t.Fatalf("waited %v in vain for %s", patience, what)
 	}
 	return v
 }
 
-// open begins a streamed request on a new connection, and returns the response when its headers have arrived.
+// open begins a streamed request on a connection of its own, and returns the response when its headers are there.
 func open(t *testing.T, url string) *http.Response {
 	t.Helper()
 	resp, err := newClient(t).Post(url, "application/json", strings.NewReader("{}"))
@@ -133,7 +133,7 @@ func open(t *testing.T, url string) *http.Response {
 	return resp
 }
 
-// readExactly reads the given text and no more from a response.
+// readExactly reads the given text from a response that goes on.
 func readExactly(t *testing.T, r io.Reader, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
@@ -142,7 +142,7 @@ func readExactly(t *testing.T, r io.Reader, want string) {
 	assert.Equal(t, string(got), want)
 }
 
-// rawConn is a client's connection on which a test writes and reads bytes itself.
+// rawConn is a client's connection without a client that would repair what goes over it.
 type rawConn struct {
 	net.Conn
 	t  *testing.T

@@ -8,7 +8,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 7: without flags, environment and file the configuration is the built-in defaults.
+// Contract section 7: without flags, environment and file the built-in defaults are the configuration. This is the
+// contract's own example file, but for the quotes.
 func TestDefaults(t *testing.T) {
 	t.Chdir(t.TempDir())
 	assert.Equal(t, call(t, nil, "--check"), outcome{0, "configuration ok: built-in defaults\n", ""})
@@ -32,7 +33,7 @@ mode = "add"
 `)
 }
 
-// Contract section 7: --print-config prints a file with the same meaning.
+// Contract section 7: what --print-config prints is a file that means the same.
 func TestPrintConfigRoundTrip(t *testing.T) {
 	for _, lines := range [][]string{
 		{`[proxy]`, `listen_addr = "[::1]:9"`, `upstream_url = "https://gateway.example:8443/prefix/"`, `timeout_secs = 61`, `retries = 5`,
@@ -54,7 +55,7 @@ func TestPrintConfigRoundTrip(t *testing.T) {
 	}
 }
 
-// Contract section 7: each setting that works but should be changed gets a warning in the log, and does not stop the program.
+// Contract section 7, R8: what works but should be changed is logged as a warning, a line each, and stops nothing.
 func TestWarnings(t *testing.T) {
 	file := writeConfig(t, `[tailscale]`, `auth_key = "tskey-secret"`, `[proxy]`, `timeout_secs = 60`, `[[headers]]`, `name = "Anthropic-Beta"`, `value = "x"`, `mode = "set"`)
 	o := call(t, map[string]string{"LOG_LEVEL": "info,hyper=warn", "TAILSCALE_SOCKET": "/x", "SSL_CERT_FILE": "/house-ca.pme"}, "--check", "--config", file, "--upstream", "http://gateway.example")

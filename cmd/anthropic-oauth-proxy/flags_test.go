@@ -10,7 +10,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 7: --help prints every flag, every variable, the signals and the exit codes to standard output, and exits with 0.
+// Contract section 7: --help goes to standard output, names every flag, every variable, the signals and the exit codes, and
+// is no error.
 func TestHelp(t *testing.T) {
 	for _, flag := range []string{"--help", "-h"} {
 		o := call(t, nil, flag)
@@ -32,7 +33,7 @@ func TestVersion(t *testing.T) {
 	assert.Check(t, strings.Count(o.stdout, "\n") == 1 && len(o.stdout) > 1, "%q", o.stdout)
 }
 
-// Contract sections 6 and 7: wrong flags cause exit code 2 and one line that says what is wrong.
+// Contract section 6 and 7: exit code 2 for wrong flags, with a line that says what is wrong.
 func TestWrongFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for args, want := range map[string]string{
@@ -67,8 +68,8 @@ func TestWrongFlags(t *testing.T) {
 	}
 }
 
-// Contract section 7: --log-level overrides LOG_LEVEL, and info is the default. Whether the warning about another service's variable is
-// logged shows the level in effect.
+// Contract section 7: --log-level wins over LOG_LEVEL, and info is the default. A left-over variable's warning shows
+// which one counts.
 func TestLogLevel(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, tt := range []struct {
@@ -88,8 +89,8 @@ func TestLogLevel(t *testing.T) {
 	}
 }
 
-// Contract sections 6 and 7, for the real program: outputs, exit codes, environment and working directory. It reports mistakes before it
-// listens, and prints nothing else.
+// Contract sections 6 and 7, on the program itself: which output goes where, the exit codes, the real environment and the
+// real working directory. What is wrong is said before anything listens, and nothing else is.
 func TestProgramWithoutServing(t *testing.T) {
 	t.Parallel()
 	const file = "anthropic-oauth-proxy.toml"

@@ -11,7 +11,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 4: the listener speaks only HTTP/1.1. It accepts no h2c, neither directly nor by upgrade.
+// Contract section 4: the listener speaks HTTP/1.1 and nothing else: no h2c, neither at once nor by upgrade.
 func TestNoH2C(t *testing.T) {
 	t.Parallel()
 	p := start(t, newUpstream(t, echo))
@@ -26,7 +26,7 @@ func TestNoH2C(t *testing.T) {
 	assert.Equal(t, body, "upstream saw /v1")
 }
 
-// Contract section 8: a client that speaks TLS to this port causes one warning, and other clients cause none.
+// Contract section 8: a client that speaks TLS to this port is told of, once; one that does not is not.
 func TestTLSToPlainPort(t *testing.T) {
 	t.Parallel()
 	p := start(t, newUpstream(t, echo))

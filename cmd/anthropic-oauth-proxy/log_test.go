@@ -9,8 +9,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 8: standard error has only JSON lines, and standard output is empty. Even at level debug the log has no secret of a
-// request or an answer.
+// Contract section 8: standard error is JSON lines and nothing else, standard output is empty, and none of the secrets of
+// a request or of an answer is in it, at the most talkative level.
 func TestLogKeepsSecrets(t *testing.T) {
 	t.Parallel()
 	raw := func(answer string) string {

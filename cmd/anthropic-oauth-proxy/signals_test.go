@@ -15,8 +15,8 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// Contract section 6: SIGTERM, SIGINT and SIGHUP let a running stream finish, and repeated signals change nothing. But a second SIGINT ends
-// the program at once.
+// Contract section 6: whatever asks it to end lets a running stream come to its clean end, and repetition changes nothing;
+// but two SIGINTs are an impatient person, and end it at once.
 func TestSignals(t *testing.T) {
 	const term, hup, interrupt = syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT
 	for _, tt := range []struct {
@@ -49,7 +49,7 @@ func TestSignals(t *testing.T) {
 				assert.Equal(t, p.exit(), tt.code)
 				_, err := io.ReadAll(resp.Body)
 				assert.ErrorContains(t, err, "", "an aborted stream must not look complete")
-				assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "it must exit at once, without the state stopped")
+				assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "ended at once, it has not stopped in order")
 				return
 			}
 			upstream.send(t, "event: two\n\n")
@@ -65,7 +65,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// Contract section 6: under nohup the program ignores SIGHUP.
+// Contract section 6: nohup means that a closed terminal is nobody's business.
 func TestIgnoredSIGHUP(t *testing.T) {
 	t.Parallel()
 	p := launchCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary, "--listen", "127.0.0.1:0"), nil)
@@ -73,7 +73,7 @@ func TestIgnoredSIGHUP(t *testing.T) {
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
 	assert.Equal(t, p.exit(), 0)
-	assert.Check(t, !strings.Contains(p.stderr.text(), "hangup"), "SIGHUP must be ignored")
+	assert.Check(t, !strings.Contains(p.stderr.text(), "hangup"), "SIGHUP was to be ignored")
 }
 
 func states(log *lineLog) (states []string) {
@@ -86,8 +86,8 @@ func states(log *lineLog) (states []string) {
 	return states
 }
 
-// Contract section 6: at the deadline of the drain, running answers are aborted, so that they do not look complete, and counted. The exit
-// code is still 0. With drain_timeout_secs = 0 this happens at once.
+// Contract section 6: at the deadline of the drain what still runs is aborted, so that nobody takes it for complete, and
+// counted; the exit code is still 0. drain_timeout_secs = 0 does so at once.
 func TestDrainDeadline(t *testing.T) {
 	for _, setting := range []string{"drain_timeout_secs = 1", "drain_timeout_secs = 0"} {
 		t.Run(setting, func(t *testing.T) {
@@ -115,7 +115,7 @@ func TestDrainDeadline(t *testing.T) {
 	}
 }
 
-// ask makes a request on a new connection and sends the result as text.
+// ask makes a request on a connection of its own, and tells in words what came of it.
 func ask(t *testing.T, url string) <-chan string {
 	answer := make(chan string, 1)
 	go func() {
@@ -137,8 +137,8 @@ func requestLine(p *process, path string) entry {
 	return p.logged("a request line for "+path, func(e entry) bool { return e["msg"] == "request" && e["path"] == path })
 }
 
-// Contract section 6: in the drain, requests on open connections still work and are answered with Connection: close. /health answers 503.
-// New connections are refused.
+// Contract section 6: on connections that are already open, requests still work in the drain, and are answered with
+// Connection: close; /health says 503 there. New connections are refused.
 func TestDrainServesOpenConnections(t *testing.T) {
 	t.Parallel()
 	upstream := newStream(t)
@@ -210,7 +210,7 @@ func TestDrainServesTheQueue(t *testing.T) {
 	assert.Equal(t, p.state("stopped")["aborted"], 0.0)
 }
 
-// Contract section 6: if the port is taken, the program exits with 1 and says why.
+// Contract section 6: exit 1, and a text that says why, when the port is taken.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -55,7 +55,7 @@ func TestHealthy(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "401 authentication_error, as expected (request-id req_theirs)"))
 }
 
-// Each failure names its step and where to look. In a cluster this may be a NetworkPolicy, but not on a developer's machine.
+// Each failure names its step and a place to look: at a desk, where there is no NetworkPolicy, and in a cluster.
 func TestFailures(t *testing.T) {
 	answer := func(status int, header, value, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +155,7 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 	return listener
 }
 
-// net/http and crypto/x509 read their environment once, so each case runs in its own process.
+// net/http and crypto/x509 read their environment once a process, so each of these runs in a process of its own.
 func TestEnvironment(t *testing.T) {
 	if upstream := os.Getenv("DOCTOR_TEST_UPSTREAM"); upstream != "" {
 		_, out := examine(t, upstream)
@@ -188,7 +188,7 @@ func TestEnvironment(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "hint      HTTPS_PROXY or HTTP_PROXY names a proxy that cannot be reached"))
 	assert.Assert(t, !strings.Contains(out, "SECRET"), out)
 
-	// An https:// proxy has its own certificate. The upstream's comes later, through the tunnel.
+	// An https:// proxy has a certificate of its own; the upstream's comes after it, through the tunnel.
 	secureProxy := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {

@@ -51,7 +51,7 @@ func (c *rawClient) truncated() {
 	c.t.Helper()
 	text, err := c.chunk()
 	if netErr, ok := err.(net.Error); ok && netErr.Timeout() {
-		c.t.Fatal("the stream continues; it should have been aborted")
+		c.t.Fatal("the stream goes on; it should have been aborted")
 	}
 	assert.Assert(c.t, err != nil, "the stream did not break off but ended cleanly, or went on with %q", text)
 }
@@ -214,7 +214,7 @@ func TestStreamBreaksOff(t *testing.T) {
 				assert.NilError(t, err)
 				close(seen)
 				_, err = io.ReadAll(res.Body)
-				assert.Assert(t, err != nil, "a truncated answer looks complete")
+				assert.Assert(t, err != nil, "half an answer looks like a whole one")
 				line := g.ended(t, 200, "upstream_reset", 1)
 				assert.Assert(t, line["error"] != nil, "the line does not say why")
 				assert.Equal(t, g.metric(t, `proxy_streams_total{outcome="upstream_reset"}`), 1.0)

@@ -20,7 +20,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Each fault of a certificate has its own reason. The errors are net/http's own.
+// What is wrong with a certificate is told apart, in net/http's own errors.
 func TestCertificateReasons(t *testing.T) {
 	now := time.Now()
 	for want, cert := range map[string]*x509.Certificate{

@@ -56,7 +56,7 @@ var contenders = []contender{
 	{direct, "", nil},
 }
 
-// start runs the contender in a folder of its own, inside a memory cgroup if one is given, until the end of the benchmark. It returns
+// start runs the contender in its own folder, inside a memory cgroup if one is given, until the end of the benchmark. It returns
 // its process number, its address, and how long it took to accept a connection.
 func (c contender) start(b *testing.B, p place, group *binary.Cgroup) (pid int, addr string, took time.Duration) {
 	b.Helper()

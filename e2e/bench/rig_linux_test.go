@@ -147,7 +147,7 @@ type rig struct {
 	*testing.B
 	up     *standin.Server
 	client *client.Client
-	pid    int            // 0: there is no proxy
+	pid    int            // 0: no proxy
 	took   time.Duration  // until it was ready
 	group  *binary.Cgroup // nil: this process may not make one
 }

@@ -54,7 +54,7 @@ var source = sync.OnceValues(func() (string, error) {
 	return dir, checkout.Copy(repository, dir)
 })
 
-// koBinary installs ko as released, with the dependencies of its own go.mod, so ours does not need them.
+// koBinary installs ko as released, with its own go.mod's dependencies, so ours does not need them.
 var koBinary = sync.OnceValues(func() (string, error) {
 	cmd := exec.Command("go", "install", "github.com/google/ko@"+koVersion)
 	cmd.Env = append(os.Environ(), "GOBIN="+scratch, "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "GOOS=", "GOARCH=")

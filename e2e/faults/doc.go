@@ -14,6 +14,6 @@
 // second stream must not have been disturbed (beside). When all sockets are closed, the process must have as many goroutines and
 // descriptors as before, no bodies in memory, no slots in use and an empty queue.
 //
-// What net/http alone decides is not tested here. Hostile bytes are tested by FuzzWire in the command's folder. With -race, the binary
+// What only net/http decides is not tested here. Hostile bytes are tested by FuzzWire in the command's folder. With -race, the binary
 // runs under the race detector too.
 package faults

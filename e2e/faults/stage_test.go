@@ -205,7 +205,7 @@ func upload(n int) string {
 	return b.String()[:n]
 }
 
-// write writes to a connection. One that is gone is no error of the upstream's.
+// write writes to a connection. An error does not fail the test, because the proxy may have closed the connection.
 func write(conn net.Conn, text string) error {
 	conn.SetWriteDeadline(time.Now().Add(patience))
 	_, err := io.WriteString(conn, text)

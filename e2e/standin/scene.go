@@ -5,7 +5,7 @@ type Scene struct {
 	Content []Block // what the answer says; default: a greeting
 
 	Error *Error // sent instead of an answer
-	Hang  bool   // there is no answer
+	Hang  bool   // it never answers
 
 	// Step, if set, lets a test decide when to send the next event: every event but the first waits
 	// for one receive from it.

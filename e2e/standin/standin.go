@@ -37,7 +37,7 @@ import (
 // TLS with HTTP/2 and HTTP/1.1, here on a free loopback port.
 type Options struct {
 	Addr     string       // default 127.0.0.1:0
-	Listener net.Listener // in place of Addr
+	Listener net.Listener // instead of Addr
 	HTTP1    bool         // do not offer HTTP/2
 	Plain    bool         // no TLS, and therefore no HTTP/2
 	CAFile   string       // where the CA certificate goes; default: a new temporary file

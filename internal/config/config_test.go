@@ -98,7 +98,7 @@ port = 1
 	})
 }
 
-// Section 7: single mistakes, each told at its place in a line of its own, which repeats no secret.
+// Section 7: each mistake is reported on its own line, with its place and without secrets.
 func TestProblem(t *testing.T) {
 	for text, want := range map[string]string{
 		"[proxy":                                                       `1: not valid TOML: `,

@@ -39,7 +39,7 @@ func (ix *index) note(path string, line int) {
 func (ix *index) key(path string, node *unstable.Node) string {
 	for it := node.Key(); it.Next(); {
 		line := ix.Shape(it.Node().Raw).Start.Line
-		ix.note(path, line) // an array element has no line of its own; it gets its first key's
+		ix.note(path, line) // an array element gets the line of its first key
 		path = join(path, string(it.Node().Data))
 		ix.note(path, line)
 		if node.Kind == unstable.ArrayTable && it.IsLast() {

@@ -53,8 +53,8 @@ type Metrics struct {
 	failures  *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	firstByte prometheus.Histogram
-	answers   ends // of every kind
-	events    ends // text/event-stream alone
+	answers   ends // all answers
+	events    ends // only text/event-stream
 	limits    rateLimits
 }
 

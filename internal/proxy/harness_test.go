@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// gateway is a proxy under test on a socket of its own.
+// gateway is a proxy under test on its own socket.
 type gateway struct {
 	addr    string
 	url     string

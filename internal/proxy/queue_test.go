@@ -30,7 +30,7 @@ func (b *blocked) send(t *testing.T, text string) {
 	}
 }
 
-// blockingHandler is an upstream that answers when it is told to: each word sent to step is written and flushed; closing it ends the
+// blockingHandler is an upstream that answers when the test says so. It writes and flushes each text sent to step. Closing step ends the
 // response.
 func blockingHandler() (http.HandlerFunc, <-chan *blocked) {
 	arrivals := make(chan *blocked, 100)

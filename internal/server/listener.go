@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// plainListener reads what clients send before net/http does. It detects TLS on this plain port. net/http alone would answer with a 400
+// plainListener reads what clients send before net/http does. It detects TLS on this plain port. net/http itself would answer with a 400
 // that such a client cannot read. It also limits the lines of an incomplete head, which net/http does not.
 type plainListener struct {
 	*net.TCPListener

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// Contract section 4: 32 KiB. net/http adds 4 KiB of its own.
+	// Contract section 4: 32 KiB. net/http adds 4 KiB.
 	maxHeaderBytes    = 28 << 10
 	readHeaderTimeout = 10 * time.Second
 	// idleTimeout closes unused client connections. Clients' pools close theirs much earlier (Go's after 90 s), so a request hardly ever

@@ -45,8 +45,8 @@ func TestHeaderDeadline(t *testing.T) {
 	}
 }
 
-// Contract section 4: the same for the second request on a connection, from its first byte; between two requests a
-// connection may rest for minutes.
+// Contract section 4: the same for the second request on a connection, from its first byte. Between two requests a connection may be idle
+// for minutes.
 func TestHeaderDeadlineOnKeptConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startIn(t, newFakes()).connect()

@@ -38,12 +38,12 @@
           pname = "anthropic-oauth-proxy";
           version = lib.fileContents ./cmd/anthropic-oauth-proxy/VERSION;
 
-          # The root module and what its tests read. If one of its packages were missing, other modules would be vendored.
+          # The root module and what its tests read. It needs every package, because the vendored modules depend on them.
           src = only (module ++ [ ./docs/contract.md ]);
 
-          # `just vendor-hash` rewrites it, the tests in e2e/flake check it.
+          # `just vendor-hash` rewrites it. The tests in e2e/flake check it.
           vendorHash = "sha256-nVCFjaCVvX00D0evSgTpDc8DMY5Eh00Z0JQNCdUlHx0=";
-          # With it a stale vendorHash fails. Without it Nix would reuse the modules of an older build.
+          # This makes a stale vendorHash fail. Without it Nix would reuse the modules of an older build.
           goSum = ./go.sum;
 
           env.CGO_ENABLED = 0;
@@ -52,9 +52,9 @@
             "-w"
           ];
 
-          # The tests are a check of their own, so `nix run` need not wait for them.
+          # The tests are a separate check, so that `nix run` does not wait for them.
           doCheck = false;
-          # They listen on loopback, which the sandbox of macOS has to allow.
+          # They listen on loopback. On macOS the sandbox must be told to allow that.
           __darwinAllowLocalNetworking = true;
 
           meta = {
@@ -64,7 +64,7 @@
           };
         };
 
-      # What treefmt.toml calls.
+      # The programs that treefmt.toml calls.
       formatters = pkgs: [
         pkgs.treefmt
         pkgs.go
@@ -91,7 +91,7 @@
       devShells = eachSystem (
         pkgs:
         let
-          # What the workflows need to render, publish and release. Less to download than the shell for everything.
+          # For the workflows, to render, publish and release. It is a smaller download than the default shell.
           publish = [
             pkgs.cosign
             pkgs.crane
@@ -100,7 +100,7 @@
             pkgs.ko
             pkgs.kubectl
           ];
-          # The Go of flake.lock and no other, or the image's digest would depend on who builds it.
+          # Only the Go of flake.lock, so that the image's digest does not depend on who builds it.
           env.GOTOOLCHAIN = "local";
         in
         {
@@ -130,11 +130,11 @@
                 pkgs.zizmor
               ]
               ++ lib.optionals pkgs.stdenv.hostPlatform.isLinux [
-                # The tests run the image, and take networks away from it.
+                # The tests run the image and cut its network.
                 pkgs.iproute2
                 pkgs.iptables
                 pkgs.runc
-                # What `just bench` compares with.
+                # The programs that `just bench` compares with.
                 pkgs.caddy
                 pkgs.haproxy
                 pkgs.nginx
@@ -148,7 +148,7 @@
         pkgs:
         let
           package = packageFor pkgs;
-          # A check runs its script in a copy of these parts of the tree, and passes if the script does.
+          # A check runs its script in a copy of these parts of the tree. It passes if the script succeeds.
           check =
             name: tools: parts: script:
             pkgs.runCommand name { nativeBuildInputs = tools; } ''

@@ -1,4 +1,4 @@
-# Every line of a recipe also works when typed. `nix develop` has all the tools they call.
+# Every line of a recipe also works when typed. `nix develop` provides all tools that the recipes call.
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
@@ -24,7 +24,7 @@ race:
 e2e:
     go test -C e2e -count=1 -timeout 20m ./...
 
-# Measure what the proxy costs beside nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
+# Compare the proxy's cost with nginx, HAProxy, Caddy and a bare ReverseProxy (Linux, two CPUs, about a quarter of an hour).
 bench rounds="6" which=".":
     for _ in $(seq {{ rounds }}); do go test -C e2e -run '^$' -bench '{{ which }}' -benchtime 1x -timeout 20m ./bench; done | tee bench.txt
     go run golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da -table .name -col '/proxy@(nginx ours ReverseProxy haproxy caddy direct)' bench.txt
@@ -44,11 +44,11 @@ fuzz time="30s":
 fmt:
     treefmt
 
-# Look at everything that reads the source and runs none of it, as CI does.
+# Check format and lint without running anything, as CI does.
 lint:
     bash .ci/run lint
 
-# Everything a change must pass, as CI runs it.
+# Run all checks that a change must pass, as CI does.
 check:
     bash .ci/run
 
@@ -69,7 +69,7 @@ render *flags:
 logs:
     kubectl -n {{ namespace }} logs -f deployment/oauth-proxy
 
-# Show what runs in the cluster, and whether the tailnet device stands.
+# Show what runs in the cluster, and whether the tailnet device is up.
 status:
     kubectl -n {{ namespace }} get deployment,pod,service,networkpolicy -o wide
     kubectl -n {{ namespace }} get service oauth-proxy -o jsonpath='{range .status.conditions[*]}{.type}={.status} {.message}{"\n"}{end}'

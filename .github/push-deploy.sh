@@ -18,7 +18,7 @@ if [ -z "$images" ]; then
   exit 1
 fi
 if unpinned=$(grep -vE '@sha256:[0-9a-f]{64}$' <<<"$images"); then
-  echo "push-deploy: every image must be pinned by its digest, as \`just render\` does it. These are not:" >&2
+  echo "push-deploy: every image must be pinned by its digest, as \`just render\` does. These are not:" >&2
   echo "$unpinned" >&2
   exit 1
 fi

@@ -12,14 +12,14 @@ import (
 )
 
 var (
-	// rowsNamed matches "row 2.6" and "rows 1.4, 1.5 and 3.6", also where a line of a comment ends in between.
+	// rowsNamed matches "row 2.6" and "rows 1.4, 1.5 and 3.6", also across the lines of a comment.
 	rowsNamed = regexp.MustCompile(`\b[Rr]ows?[ \n/]+\d\.\d+(?:(?:,| and| to)[ \n/]+(?:\d\.\d+|and \d\.\d+))*`)
 	rowNumber = regexp.MustCompile(`\d\.\d+`)
 	// sectionsNamed leaves out the RFCs' sections.
 	sectionsNamed = regexp.MustCompile(`\b[Cc]ontract[ \n/]+sections? (\d)`)
 )
 
-// Comments and test names point at rows and sections of docs/contract.md: each of them is there.
+// docs/contract.md has all rows and sections that comments and tests name.
 func TestContractHasEveryRowThatIsNamed(t *testing.T) {
 	contract, err := os.ReadFile("../docs/contract.md")
 	assert.NilError(t, err)

@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"internal/upstream": {},
 }
 
-// Imports point one way: cmd knows all; proxy knows upstream's errors and metrics; server knows nothing of proxying.
+// Imports point one way: cmd imports all packages, proxy imports upstream and metrics, and server imports neither.
 func TestImports(t *testing.T) {
 	out, err := exec.Command("go", "list", "-f", `{{if .GoFiles}}{{.ImportPath}} {{join .Imports " "}}{{end}}`, module+"...").Output()
 	assert.NilError(t, err)

@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// The exit codes of contract section 6.
+// The exit codes (contract section 6).
 const (
 	exitOK          = 0
 	exitFailure     = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as of a process that SIGINT ended
+	exitInterrupted = 130 // the usual code after SIGINT
 )
 
 // parsedFlags is the parsed command line.

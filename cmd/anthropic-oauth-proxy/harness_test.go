@@ -21,14 +21,14 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// patience is how long anything that must happen may take on a busy machine. Nothing waits for it unless it fails.
+// patience is how long a test waits for what must happen, also on a busy machine. Only a failing test waits that long.
 const patience = 30 * time.Second
 
 // binary is the program under test, built once per test run.
 var binary string
 
 func TestMain(m *testing.M) {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // or the programs would inherit that nohup ignores it
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP) // else the programs would inherit from nohup that it is ignored
 	os.Exit(buildAndRun(m))
 }
 
@@ -44,7 +44,7 @@ func buildAndRun(m *testing.M) int {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
-				args = append(args, "-race") // the program is to be watched as closely as its tests
+				args = append(args, "-race") // run the program under the race detector too
 			}
 		}
 	}
@@ -55,18 +55,18 @@ func buildAndRun(m *testing.M) int {
 	return m.Run()
 }
 
-// process is the program, running.
+// process is a running program.
 type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	addr   string // where it listens
+	addr   string // the address on which it listens
 	pid    int
 	stderr *lineLog
 	ended  chan struct{} // closed when it has exited
-	code   int           // its exit code, valid then; -1 for one that a signal killed
+	code   int           // its exit code, valid after that; -1 if a signal killed it
 }
 
-// launch starts the program with nothing of this machine's environment, in a folder of its own.
+// launch starts the program in its own folder, with nothing of this machine's environment.
 func launch(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	return launchCommand(t, exec.Command(binary, args...), env)
@@ -83,7 +83,7 @@ func launchCommand(t *testing.T, cmd *exec.Cmd, env []string) *process {
 		assert.NilError(t, err)
 	}
 	cmd.Dir = t.TempDir()
-	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10", "PATH=" + os.Getenv("PATH")}, env...) // a drain is not to seem a second longer under -race
+	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10", "PATH=" + os.Getenv("PATH")}, env...) // else -race makes every exit a second longer
 	assert.NilError(t, cmd.Start())
 	p.pid = cmd.Process.Pid
 	go func() {

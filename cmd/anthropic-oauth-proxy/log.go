@@ -25,11 +25,11 @@ type asyncLog struct {
 }
 
 const (
-	// What may wait in the queue. A line has about 400 bytes, and up to a few KiB if its path is long.
+	// Limits of the queue. A line has about 400 bytes, or a few KiB if its path is long.
 	maxUnwritten      = 4096 // lines
 	maxUnwrittenBytes = 4 << 20
 
-	closeWait = time.Second // for the last lines before exit
+	closeWait = time.Second // how long exit waits for the last lines
 )
 
 // newAsyncLog returns a log that writes JSON, or readable text if w is a terminal.
@@ -70,7 +70,7 @@ func (l *asyncLog) run() {
 		if err != nil { // the reader is gone
 			l.dropped.Add(1)
 		} else if n := l.dropped.Swap(0); n > 0 {
-			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // not through the queue, which may be full
+			l.direct.Warn("log lines were lost: nobody read them", "lines", n) // directly, because the queue may be full
 		}
 	}
 }
@@ -98,8 +98,8 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && info.Mode()&fs.ModeCharDevice != 0
 }
 
-// greet tells a person at a terminal how to use the proxy.
-func (l *asyncLog) greet(addr net.Addr) {
+// printNextSteps tells a person at a terminal how to use the proxy.
+func (l *asyncLog) printNextSteps(addr net.Addr) {
 	if !isTerminal(l.w) {
 		return
 	}

@@ -14,9 +14,9 @@ import (
 func main() {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if !signal.Ignored(syscall.SIGHUP) { // it is, under nohup
+	if !signal.Ignored(syscall.SIGHUP) { // nohup ignores it
 		signal.Notify(signals, syscall.SIGHUP)
 	}
-	signal.Ignore(syscall.SIGPIPE) // the reader of the log may go away
+	signal.Ignore(syscall.SIGPIPE) // the log's reader may end
 	os.Exit(run(signals, os.Args[1:], os.Getenv, os.Stdout, os.Stderr))
 }

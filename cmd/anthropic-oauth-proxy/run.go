@@ -19,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// run is the program with its world as parameters. It returns the exit code.
+// run is the program. Its arguments, environment and streams are parameters. It returns the exit code.
 func run(signals <-chan os.Signal, args []string, getenv func(string) string, stdout, stderr io.Writer) int {
 	flags, err := parseFlags(args, stdout)
 	if err != nil {
@@ -53,13 +53,13 @@ func run(signals <-chan os.Signal, args []string, getenv func(string) string, st
 	}
 	wait := closeWait
 	if code == exitInterrupted {
-		wait = 100 * time.Millisecond // whatever else is stuck
+		wait = 100 * time.Millisecond // do not wait long for a log that nobody reads
 	}
 	log.Close(wait)
 	return code
 }
 
-// show answers --check and --print-config.
+// show runs --check and --print-config.
 func show(cfg config.Config, flags parsedFlags, stdout, stderr io.Writer) int {
 	if flags.printConfig {
 		text, err := cfg.TOML()
@@ -78,7 +78,7 @@ func show(cfg config.Config, flags parsedFlags, stdout, stderr io.Writer) int {
 	return exitOK
 }
 
-// examine answers --doctor, unless a signal comes first.
+// examine runs --doctor. A signal ends it.
 func examine(signals <-chan os.Signal, upstreamURL *url.URL, stdout io.Writer) int {
 	healthy := make(chan bool, 1)
 	go func() { healthy <- doctor.Run(context.Background(), upstreamURL, stdout) }()
@@ -132,7 +132,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 		AbortCause:  proxy.ErrDraining,
 		Logger:      logger,
 		ConnContext: proxy.WithConn,
-		Bound:       lines.greet,
+		Bound:       lines.printNextSteps,
 	})
 
 	ctx, drain := context.WithCancel(context.Background())
@@ -152,10 +152,10 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 				interrupts++
 			}
 			switch {
-			case interrupts > 1: // somebody at a terminal is impatient
+			case interrupts > 1: // a person at a terminal does not want to wait
 				logger.Warn("second SIGINT: ending at once")
 				return exitInterrupted
-			case draining: // containerd repeats SIGTERM if it restarts meanwhile
+			case draining: // containerd sends SIGTERM again if it restarts meanwhile
 				logger.Info("signal received again: still draining", "signal", sig.String())
 			default:
 				logger.Info("signal received", "signal", sig.String())

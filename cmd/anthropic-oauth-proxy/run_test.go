@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// outcome is what a run that does not serve leaves behind.
+// outcome is the result of a run that does not serve.
 type outcome struct {
 	code           int
 	stdout, stderr string
@@ -22,7 +22,7 @@ func (o outcome) lines() []string {
 	return strings.Split(strings.TrimSuffix(o.stderr, "\n"), "\n")
 }
 
-// runHere is run() in this process with a world of its own, serving on a free port.
+// runHere calls run() in this process, with its own environment and streams. It serves on a free port.
 func runHere(t *testing.T, args ...string) (p *process, signals chan<- os.Signal) {
 	t.Helper()
 	ch := make(chan os.Signal)
@@ -35,7 +35,7 @@ func runHere(t *testing.T, args ...string) (p *process, signals chan<- os.Signal
 	return p, ch
 }
 
-// call is run() with a world of its own, for what ends without a signal.
+// call calls run() with its own environment and streams, and returns when it has ended by itself.
 func call(t *testing.T, env map[string]string, args ...string) outcome {
 	t.Helper()
 	var stdout, stderr bytes.Buffer

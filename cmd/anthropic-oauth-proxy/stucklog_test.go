@@ -55,7 +55,7 @@ func startStuck(t *testing.T, upstreamURL string) (p *process, reader *os.File) 
 	return p, reader
 }
 
-// flood makes n requests whose log lines are more than a megabyte together.
+// flood makes n requests whose log lines together exceed a megabyte.
 func flood(t *testing.T, p *process, n int) {
 	t.Helper()
 	client := newClient(t)
@@ -67,7 +67,7 @@ func flood(t *testing.T, p *process, n int) {
 	}
 }
 
-// Contract section 8: a log that nobody reads stops nothing. What is lost is counted, and told as soon as somebody reads again.
+// Contract section 8: if nobody reads the log, requests still work. Lost lines are counted, and the number is logged when somebody reads again.
 func TestLogThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	p, reader := startStuck(t, newUpstream(t, echo))
@@ -78,7 +78,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 
 	go p.stderr.readFrom(reader)
 	lost := p.logged("the number of lost lines", func(e entry) bool { return e["level"] == "WARN" && e["lines"] != nil })
-	for i := range 3 { // one at a time: while somebody reads, each line is there at once
+	for i := range 3 { // one at a time: while somebody reads, each line arrives at once
 		get(t, p.url(fmt.Sprint("/later/", i)))
 		requestLine(p, fmt.Sprint("/later/", i))
 	}
@@ -95,7 +95,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 	assert.Equal(t, p.exit(), 0)
 }
 
-// Contract section 6: whatever else is stuck, the log included, SIGTERM drains, and a second SIGINT ends it at once.
+// Contract section 6: even if the log and a client are stuck, SIGTERM drains and a second SIGINT ends the program at once.
 func TestSignalsWithStuckLog(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		t.Run(sig.String(), func(t *testing.T) {
@@ -126,7 +126,7 @@ func TestSignalsWithStuckLog(t *testing.T) {
 	}
 }
 
-// Contract section 6: that the log's reader goes away (SIGPIPE) does not end it.
+// Contract section 6: the program continues when the log's reader ends (SIGPIPE).
 func TestLogReaderGoesAway(t *testing.T) {
 	t.Parallel()
 	reader, writer, err := os.Pipe()
@@ -146,8 +146,7 @@ func TestLogReaderGoesAway(t *testing.T) {
 	assert.Equal(t, p.exit(), 0)
 }
 
-// Contract section 8: what waits for its reader is bounded in bytes as well, however long its lines are, and every line that is not
-// written is counted.
+// Contract section 8: the queue of unwritten lines is also limited in bytes, and every line that is not written is counted.
 func TestUnwrittenLinesAreBounded(t *testing.T) {
 	r, w := io.Pipe()
 	l := newAsyncLog(w, slog.LevelInfo)

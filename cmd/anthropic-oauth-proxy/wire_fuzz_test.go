@@ -19,22 +19,22 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// FuzzWire writes bytes of any kind to one connection of the whole service and reads all that comes back, while an upstream
-// reads strictly, without net/http, and notes all that arrives there. The same strict reader goes through the input: as far as it is plain HTTP, it is known what must be answered and what must arrive upstream, to the byte. From
-// the first byte on that is not plain, the service may refuse or forward; but what it forwards in this "wild" part must
-// stand there, and no more often than it stands there.
+// FuzzWire writes arbitrary bytes to one connection of the whole service and reads everything that comes back. An upstream with its own
+// strict parser, without net/http, records everything that arrives there. The same parser reads the input. As long as the input is plain
+// HTTP, the test knows every byte that must be answered and that must arrive upstream. The rest of the input is the "wild" part, which the
+// service may refuse or forward. What it forwards of it must occur in the input, and not more often than there.
 //
-// cut is where a second segment begins. how holds the manner of sending in its lowest bit, and four bits each, from the fourth
-// and the eighth on, for the upstream's answer to the first request and to the others.
+// cut is where a second segment begins. The lowest bit of how says how the client ends. Bits 4 to 7 choose the upstream's answer to the
+// first request, and bits 8 to 11 those to the others.
 func FuzzWire(f *testing.F) {
 	before := runtime.NumGoroutine()
-	f.Cleanup(func() { // the first registered is the last to run
+	f.Cleanup(func() { // the first one registered runs last
 		poll.WaitOn(f, func(poll.LogT) poll.Result {
 			if runtime.NumGoroutine() <= before+5 {
 				return poll.Success()
 			}
 			stacks := make([]byte, 64<<10)
-			return poll.Continue("%d goroutines were there before, and now: %s", before, stacks[:runtime.Stack(stacks, true)])
+			return poll.Continue("there were %d goroutines before, and these are left: %s", before, stacks[:runtime.Stack(stacks, true)])
 		}, poll.WithTimeout(patience))
 	})
 	file := writeConfig(f, "[proxy]", "max_body_bytes = 2000", "max_buffered_bytes = 4000", "[[headers]]", `name = "anthropic-beta"`,
@@ -72,8 +72,8 @@ func FuzzWire(f *testing.F) {
 }
 
 const (
-	// leaves is the manner in which the client closes its side right after the last byte, so that the service may give up what is
-	// not finished (contract row 2.8). Else it waits, after one more plain request, which brings out what a wild part has led to.
+	// leaves means that the client closes its side right after the last byte, so the service may cancel unfinished requests (contract
+	// row 2.8). Otherwise it sends one more plain request and waits, which reveals the effects of a wild part.
 	leaves      = 1
 	basePath    = "/base"
 	maxBody     = 2000
@@ -81,17 +81,17 @@ const (
 	lastRequest = "GET /last HTTP/1.1\r\nHost: proxy.test\r\nConnection: close\r\n\r\n"
 )
 
-// trial is one input and all that came of it.
+// trial is one input and its results.
 type trial struct {
 	input  string
 	cut    int
 	leaves bool
 
-	plain   []request // what the input begins with
-	wild    string    // what follows it
-	replies []reply   // to the plain requests, up to the first that is not whole
-	rest    string    // what the client heard after them
-	arrived []arrival // what came upstream
+	plain   []request // the beginning of the input
+	wild    string    // the rest of the input
+	replies []reply   // to the plain requests, up to the first incomplete one
+	rest    string    // what the client received after them
+	arrived []arrival // what arrived upstream
 }
 
 // talk sends the input and reads until the service closes the connection.
@@ -130,14 +130,14 @@ func (x *trial) talk(t *testing.T, addr string) {
 	<-sent
 }
 
-// check compares what was heard, what arrived upstream and what was logged with the input.
+// check compares the answers, the requests upstream and the log with the input.
 func (x *trial) check(t *testing.T, log string) {
 	t.Helper()
 	t.Logf("plain: %d requests, wild: %q\nreplies: %+v, then %q\nupstream: %+v\nlog:\n%s", len(x.plain), x.wild, x.replies, x.rest, x.arrived, log)
 	x.checkLog(t, log)
 	for _, a := range x.arrived {
 		for _, f := range a.fields {
-			assert.Check(t, !isHopByHop(f.name) && !localFields.MatchString(f.name), "%s has come upstream", f.name)
+			assert.Check(t, !isHopByHop(f.name) && !localFields.MatchString(f.name), "%s has been forwarded", f.name)
 		}
 		assert.Check(t, a.fault == nil && len(a.values("host")) == 1 && a.start[0] != "CONNECT" &&
 			slices.Equal(a.values("x-set"), []string{"ours"}) && slices.Contains(a.tokens("anthropic-beta"), betaFlag), "upstream: %+v", a)
@@ -156,7 +156,7 @@ func (x *trial) check(t *testing.T, log string) {
 		}
 		breaks := want.target != "" && (a == nil || a.answer.broken && want.start[0] != "HEAD")
 		if breaks || x.leaves && r.err != nil {
-			assert.Check(t, r.err != nil, "half an answer looks like a whole one")
+			assert.Check(t, r.err != nil, "a truncated answer looks complete")
 			wild = ""
 			break
 		}
@@ -166,10 +166,10 @@ func (x *trial) check(t *testing.T, log string) {
 	if wild != "" {
 		arrived = x.checkWild(t, arrived)
 	}
-	assert.Check(t, len(arrived) == 0 && (wild != "" || x.rest == ""), "nothing gave reason for %d requests upstream, or for the answer %q", len(arrived), x.rest)
+	assert.Check(t, len(arrived) == 0 && (wild != "" || x.rest == ""), "nothing in the input explains %d requests upstream, or the answer %q", len(arrived), x.rest)
 }
 
-// checkForwarded compares a plain request with what arrived (contract rows 1.1 to 1.10).
+// checkForwarded compares a plain request with the one that arrived upstream (contract rows 1.1 to 1.10).
 func (r *request) checkForwarded(t *testing.T, a *arrival) {
 	t.Helper()
 	fields := func(from []field, without []string) map[string][]string {
@@ -192,7 +192,7 @@ func (r *request) checkForwarded(t *testing.T, a *arrival) {
 	assert.DeepEqual(t, got, want)
 }
 
-// checkAnswer checks the answer to a plain request; a is what arrived of it, if it was forwarded.
+// checkAnswer checks the answer to a plain request. a is the request upstream, if it was forwarded.
 func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 	t.Helper()
 	status, isHead := r.status, r.start[0] == "HEAD"
@@ -211,7 +211,7 @@ func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 	assert.Check(t, got.Close == r.final, "the connection: is it the last answer? %v", r.final)
 	for name := range got.Header {
 		own := name == "Connection" || name == "Trailer"
-		assert.Check(t, own || name != "X-Hop" && !isHopByHop(name), "%s has come to the client", name)
+		assert.Check(t, own || name != "X-Hop" && !isHopByHop(name), "%s has reached the client", name)
 	}
 	if a != nil && status != 502 {
 		assert.Check(t, got.body == a.answer.body || isHead && got.body == "", "the body is %q, not %q", got.body, a.answer.body)
@@ -226,7 +226,7 @@ func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 	}
 }
 
-// checkWild checks what a wild part led to upstream. It returns what nothing in that part explains.
+// checkWild checks the requests upstream that came from a wild part. It returns those that nothing in that part explains.
 func (x *trial) checkWild(t *testing.T, arrived []arrival) []arrival {
 	lines := startLine.FindAllStringSubmatch(x.wild, -1)
 	unfolded := foldedLine.ReplaceAllString(x.wild, " ")
@@ -246,7 +246,7 @@ func (x *trial) checkWild(t *testing.T, arrived []arrival) []arrival {
 				}
 			default:
 				found := strings.Contains(strings.ToLower(unfolded), f.name+":") && strings.Contains(unfolded, f.value)
-				madeUp := f == field{"cache-control", "no-cache"} // by net/http, of a Pragma
+				madeUp := f == field{"cache-control", "no-cache"} // net/http adds it for a Pragma
 				assert.Check(t, found || madeUp, "a header that is not in the input: %q", f)
 			}
 		}
@@ -268,14 +268,14 @@ func isSubsequence(part, whole string) bool {
 	return part == ""
 }
 
-// checkLog checks that the log is JSON lines, tells of no mistake in the handlers and keeps the client's secrets.
+// checkLog checks that the log has only JSON lines, reports no mistake in the handlers and contains no secret of the client.
 func (x *trial) checkLog(t *testing.T, log string) {
 	for line := range strings.Lines(log) {
 		assert.Check(t, json.Valid([]byte(line)) && !strings.Contains(line, `"msg":"http: panic`) && !strings.Contains(line, "superfluous"), line)
 	}
 	for _, m := range secrets.FindAllStringSubmatch(x.input, -1) {
 		secret := m[1] + m[2]
-		known := len(secret) < 12 || strings.Count(x.input, secret) > 1 // it may stand in a path, which is logged
+		known := len(secret) < 12 || strings.Count(x.input, secret) > 1 // it may be part of a path, which is logged
 		assert.Check(t, known || !strings.Contains(log, secret), "a secret in the log: %q", secret)
 	}
 }

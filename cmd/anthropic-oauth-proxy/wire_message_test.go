@@ -16,12 +16,12 @@ import (
 
 // message is a request.
 type message struct {
-	start  [3]string // of the start line
+	start  [3]string // the parts of the start line
 	fields []field
 	body   string
 }
 
-type field struct{ name, value string } // the name in lower case
+type field struct{ name, value string } // name is in lower case
 
 func (m *message) values(name string) (values []string) {
 	for _, f := range m.fields {
@@ -48,7 +48,7 @@ func containsFold(list []string, s string) bool {
 	return slices.ContainsFunc(list, func(e string) bool { return strings.EqualFold(e, s) })
 }
 
-// errIncomplete means that more bytes may make a message of what is there; any other error of a reader is final.
+// errIncomplete means that the message may become complete with more bytes. Any other error is final.
 var errIncomplete = errors.New("incomplete")
 
 // readHead reads a start line and a header section.
@@ -79,7 +79,7 @@ func readFields(lines string) (fields []field, err error) {
 	return fields, nil
 }
 
-// readBody reads the body that the header section announces in its one way.
+// readBody reads the body. It accepts exactly one kind of framing in the header section.
 func (m *message) readBody(s string) (rest string, err error) {
 	framing := append(m.values("content-length"), m.values("transfer-encoding")...)
 	switch {
@@ -110,7 +110,7 @@ func (m *message) readChunks(s string) (rest string, err error) {
 		switch {
 		case err != nil || !isText(extension) || len(line) > 100:
 			return s, fmt.Errorf("malformed chunk size %q", line)
-		case n == 0 && strings.HasPrefix(after, "\r\n"): // trailers are not plain
+		case n == 0 && strings.HasPrefix(after, "\r\n"): // trailers do not count as plain
 			return after[2:], nil
 		case uint64(len(after)) < n+2:
 			return s, errIncomplete
@@ -122,12 +122,12 @@ func (m *message) readChunks(s string) (rest string, err error) {
 	}
 }
 
-// reply is what came back for one request.
+// reply is the answer to one request.
 type reply struct {
 	*http.Response
-	interim []int  // the status codes before it
+	interim []int  // the informational status codes before it
 	body    string //
-	err     error  // why it is not whole
+	err     error  // why it is incomplete
 }
 
 func readReply(in *bufio.Reader, method string) (r reply) {
@@ -159,7 +159,7 @@ var (
 	localFields = regexp.MustCompile(`^(forwarded|via|cdn-loop|true-client-ip|x-(real|client|cluster-client)-ip|fastly-client-ip|(x-(original-)?forwarded|cf|fly|x-envoy|tailscale)-.*)$`)
 )
 
-// isHopByHop also takes Expect for one of them: it is answered here.
+// isHopByHop also returns true for Expect, which the service answers itself.
 func isHopByHop(name string) bool {
 	return name == "expect" || containsFold(header.HopByHop, name)
 }
@@ -168,15 +168,15 @@ func isText(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f })
 }
 
-// request is a plain request, and what the contract makes of it.
+// request is a plain request, and how the contract says it is handled.
 type request struct {
 	message
-	target string // at the upstream; "" if the service answers by itself
-	status int    // of its own answer
+	target string // at the upstream; "" if the service answers itself
+	status int    // of the service's own answer
 	final  bool   // the service closes the connection after it
 }
 
-// predict reads the plain requests that the input begins with.
+// predict reads the plain requests at the beginning of the input.
 func predict(input string) (plain []request, wild string) {
 	for input != "" {
 		r, rest, ok := predictOne(input)
@@ -185,14 +185,14 @@ func predict(input string) (plain []request, wild string) {
 		}
 		plain = append(plain, r)
 		if r.final {
-			return plain, "" // whatever follows is never read
+			return plain, "" // the rest is never read
 		}
 		input = rest
 	}
 	return plain, ""
 }
 
-// predictOne reads one request. It is not ok as soon as anything is unusual, even if it is legal.
+// predictOne reads one request. ok is false if anything in it is unusual, even if it is legal.
 func predictOne(s string) (r request, rest string, ok bool) {
 	m, rest, err := readHead(s)
 	method, target, version := m.start[0], m.start[1], m.start[2]
@@ -207,7 +207,7 @@ func predictOne(s string) (r request, rest string, ok bool) {
 		!token.MatchString(method), method == "CONNECT", !originForm.MatchString(target),
 		len(hosts) != 1, !plainHost.MatchString(hosts[0]),
 		len(expect) > 0 && (own || len(expect) > 1 || expect[0] != "100-continue"),
-		len(agents) > 1, slices.Contains(agents, ""), len(m.values("pragma")) > 0, len(m.values("trailer")) > 0, // which net/http changes
+		len(agents) > 1, slices.Contains(agents, ""), len(m.values("pragma")) > 0, len(m.values("trailer")) > 0, // net/http changes these
 		slices.ContainsFunc(m.tokens("connection"), func(name string) bool { return !token.MatchString(name) }):
 		return r, s, false
 	}

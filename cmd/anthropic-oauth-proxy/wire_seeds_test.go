@@ -8,7 +8,7 @@ const (
 	plainPost = "POST /v1/messages" + plainHead + "Content-Length: 19\r\n\r\n{\"s3cret\":\"body-1\"}"
 )
 
-// wireSeeds are the inputs to begin with, from plain to hostile.
+// wireSeeds are the initial inputs, from plain to hostile.
 var wireSeeds = []string{
 	plainGet,
 	plainPost,

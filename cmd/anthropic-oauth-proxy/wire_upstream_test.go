@@ -11,15 +11,15 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// answer is what the upstream does with a request.
+// answer is the upstream's reaction to a request.
 type answer struct {
 	status     int // what the client must see
 	body       string
 	early      bool   // a 103 precedes it
 	trailer    bool   // a trailer follows it
-	broken     bool   // it breaks off before its end
-	head, rest string // up to the header section's end, and what follows unless it is HEAD
-	closes     bool   // then the connection is closed
+	broken     bool   // it breaks off
+	head, rest string // up to the end of the header section, and the rest, which HEAD does not get
+	closes     bool   // the connection is closed afterwards
 }
 
 const (
@@ -46,17 +46,17 @@ var answers = []answer{
 	{status: 200, broken: true, head: okHead + "Transfer-Encoding: chunked\r\n\r\n", rest: "6\r\nanswer\r\n", closes: true, body: "answer"},
 }
 
-// arrival is a request that came upstream.
+// arrival is a request that arrived upstream.
 type arrival struct {
 	message
-	fault  error // why it is none
+	fault  error // why it is not a valid request
 	answer *answer
 }
 
-// recordingUpstream reads strictly and notes every request.
+// recordingUpstream parses strictly and records every request.
 type recordingUpstream struct {
 	net.Listener
-	next    [2]int // which of answers the first request gets, and which the others
+	next    [2]int // index of the answer to the first request, and to the others
 	serving sync.WaitGroup
 
 	mu       sync.Mutex
@@ -83,15 +83,15 @@ func newRecordingUpstream(t *testing.T, first, others int) *recordingUpstream {
 	return u
 }
 
-// end returns what has arrived, after the service's end. What it wrote before may still be under way: it is read up to the end
-// of its connections, which it closes once nothing comes from here any more.
+// end returns everything that has arrived. The service must have ended. Its last bytes may still be in flight, so end reads its
+// connections to their end.
 func (u *recordingUpstream) end() []arrival {
 	u.Close()
 	u.serving.Wait()
 	return u.arrivals
 }
 
-// serve answers requests until the connection ends; what is incomplete then has been given up.
+// serve answers requests until the connection ends. It ignores a request that is incomplete then.
 func (u *recordingUpstream) serve(conn net.Conn) {
 	text, buf := "", make([]byte, 32<<10)
 	for {
@@ -122,7 +122,7 @@ func (u *recordingUpstream) serve(conn net.Conn) {
 		if m.start[0] != "HEAD" {
 			io.WriteString(conn, a.rest)
 		}
-		if a.closes && !(a.broken && m.start[0] == "HEAD") { // that one is whole, and the next request may be under way
+		if a.closes && !(a.broken && m.start[0] == "HEAD") { // without a body it is complete, and the next request may be in flight
 			return
 		}
 	}

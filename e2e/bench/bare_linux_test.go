@@ -14,12 +14,12 @@ import (
 
 const bareName = "ReverseProxy"
 
-// bareCommand starts this test binary again, as that proxy.
+// bareCommand starts this test binary again, this time as the bare proxy.
 func bareCommand(p place, _ string) *exec.Cmd {
 	return exec.Command(self, bareName, p.Addr, p.Upstream, p.CA)
 }
 
-// serveBare is net/http/httputil's proxy. It flushes, keeps its connections, logs, and speaks HTTP/2 to the upstream.
+// serveBare runs net/http/httputil's proxy. It flushes, keeps its connections, logs, and speaks HTTP/2 to the upstream.
 func serveBare(addr, upstream, caFile string) error {
 	ca, err := os.ReadFile(caFile)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// each runs a benchmark with each contender, at a distance from the stand-in.
+// each runs a benchmark once for each contender, at the given distance from the stand-in.
 func each(b *testing.B, what string, distance time.Duration, f func(r *rig)) {
 	eachBefore(b, standin.Options{}, what, distance, f)
 }
@@ -45,7 +45,7 @@ func BenchmarkNear(b *testing.B) {
 	each(b, fmt.Sprintf("%d-uploads-of-10-MiB", sizes.uploads), 0, measureUploads)
 }
 
-// measureEvents measures the CPU of events that are sent one by one, in turn on each of n streams.
+// measureEvents measures the CPU time per event. Events are sent one at a time, on each of n streams in turn.
 func measureEvents(r *rig, n int) {
 	streams := r.open(n)
 	for i := range sizes.events / 10 { // to warm up
@@ -62,8 +62,8 @@ func measureEvents(r *rig, n int) {
 	r.reportEach(float64(r.cpu()-before), sizes.events, "cpu-ns/op")
 }
 
-// measureOpen measures the CPU it takes to open a stream on a new connection, up to its first event, and what a stream holds that has
-// been silent for a while. All stay open, so a proxy that speaks HTTP/1.1 to the upstream has to connect for each.
+// measureOpen measures the CPU time to open a stream on a new connection, up to its first event. It also measures the memory of a
+// stream that has been silent for a while. All streams stay open, so a proxy that speaks HTTP/1.1 to the upstream connects for each.
 func measureOpen(r *rig) {
 	r.ask(sizes.small / 10)
 	r.open(sizes.warmed)
@@ -74,8 +74,8 @@ func measureOpen(r *rig) {
 	r.reportEach(float64(r.memory()-memory), sizes.opened, "idle-B/op")
 }
 
-// measureUploads measures the most memory that a proxy holds while many large requests come at once, for an upstream that takes them
-// more slowly, 160 MiB a second, than the clients send them. If this process is root, it measures socket buffers too.
+// measureUploads measures a proxy's peak memory while many large requests come at once. The upstream reads 160 MiB a second, which is
+// slower than the clients send. If this process is root, socket buffers are included.
 func measureUploads(r *rig) {
 	r.ask(sizes.small / 10)
 	uploaded := make(chan error, 1)
@@ -109,7 +109,7 @@ func measureUploads(r *rig) {
 	}
 }
 
-// uploaded is what requests send that are not questions. It is not in the memory of a bare ReverseProxy, which sends none.
+// uploaded is the body of large requests. The bare ReverseProxy runs from this same binary but never allocates it.
 var uploaded []byte
 
 func upload(size int) []byte {
@@ -119,8 +119,8 @@ func upload(size int) []byte {
 	return uploaded[:size]
 }
 
-// A person at a distance from the API waits for round trips: 20 ms are to the next city, 80 ms across an ocean. The path is as broad
-// as the machine, so what takes longer than its round trips is held up by a window.
+// A person far from the API waits for round trips: 20 ms to the next city, 80 ms across an ocean. The path has the full bandwidth of
+// the machine. So whatever takes longer than its round trips waits for a flow-control window.
 func BenchmarkFar20ms(b *testing.B) { far(b, 20*time.Millisecond) }
 func BenchmarkFar80ms(b *testing.B) { far(b, 80*time.Millisecond) }
 
@@ -148,13 +148,13 @@ func far(b *testing.B, distance time.Duration) {
 		{"upload-of-30-MB", ask(standin.Part{}, upload(30_000_000))},
 	} {
 		each(b, kind.what, distance, func(r *rig) {
-			assert.NilError(r, first(r)) // now there are connections
+			assert.NilError(r, first(r)) // from here on there are open connections
 			r.timed(sizes.far, kind.do)
 		})
 	}
 }
 
-// timed does something n times and reports how long one took.
+// timed calls a function n times and reports how long one call took.
 func (r *rig) timed(n int, do func(r *rig) error) {
 	began := time.Now()
 	for range n {

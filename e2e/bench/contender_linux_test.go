@@ -18,16 +18,16 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// contender is something that can stand between client and API.
+// contender is a proxy that can run between client and API.
 type contender struct {
 	name string
-	// config is the template of its configuration, a file in this folder. It sees a place.
+	// config is the template of its configuration, a file in this folder. Its data is a place.
 	config string
-	// command starts it in the foreground, with its configuration at the given path.
+	// command runs it in the foreground, with the configuration file at the given path.
 	command func(p place, config string) *exec.Cmd
 }
 
-// place is what a configuration has to name.
+// place holds the values that a configuration needs.
 type place struct {
 	Dir      string // for its files
 	Addr     string // to listen at
@@ -36,7 +36,7 @@ type place struct {
 	Far      bool   // the stand-in is at a distance
 }
 
-// direct is no contender: the client speaks to the stand-in itself.
+// direct means no proxy: the client talks to the stand-in itself.
 const direct = "direct"
 
 var contenders = []contender{
@@ -56,7 +56,7 @@ var contenders = []contender{
 	{direct, "", nil},
 }
 
-// start runs the contender in a folder of its own, inside a memory cgroup if one is given, until the end of the benchmark. It returns
+// start runs the contender in its own folder, inside a memory cgroup if one is given, until the end of the benchmark. It returns
 // its process number, its address, and how long it took to accept a connection.
 func (c contender) start(b *testing.B, p place, group *binary.Cgroup) (pid int, addr string, took time.Duration) {
 	b.Helper()
@@ -77,14 +77,14 @@ func (c contender) start(b *testing.B, p place, group *binary.Cgroup) (pid int, 
 	assert.NilError(b, err)
 	defer output.Close()
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")) // and nothing else: GOGC and its like stay here
+	cmd.Env = append(cmd.Env, "PATH="+os.Getenv("PATH")) // and nothing else: GOGC and similar variables must not be passed on
 	cmd.Dir = p.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	began := time.Now()
 	assert.NilError(b, startOn(proxyCPU, cmd))
 	pid = cmd.Process.Pid
 	ended := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(ended) }() // it is killed in the end
+	go func() { _ = cmd.Wait(); close(ended) }() // it is killed at the end
 	b.Cleanup(func() {
 		_ = syscall.Kill(-pid, syscall.SIGKILL) // it may have ended
 		<-ended
@@ -93,7 +93,7 @@ func (c contender) start(b *testing.B, p place, group *binary.Cgroup) (pid int, 
 			b.Logf("%s printed: %s", c.name, text[max(0, len(text)-2000):])
 		}
 	})
-	for { // without a pause: nothing else needs this CPU now
+	for { // busy loop: nothing else needs this CPU now
 		conn, err := net.Dial("tcp", p.Addr)
 		took = time.Since(began)
 		if err == nil {
@@ -133,7 +133,7 @@ func render(t testing.TB, name string, p place) string {
 	return text.String()
 }
 
-// freeAddr returns an address that nobody listens at.
+// freeAddr returns an address on which nobody listens.
 func freeAddr(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

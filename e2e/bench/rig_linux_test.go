@@ -1,13 +1,13 @@
-// Package bench measures what the proxy costs beside what a user would pick instead: nginx, HAProxy, Caddy and a dozen lines of Go.
-// `just bench` runs it in rounds and has benchstat summarise them.
+// Package bench compares the proxy's cost with its alternatives: nginx, HAProxy, Caddy and a dozen lines of Go.
+// `just bench` runs it in rounds and lets benchstat summarise them.
 //
-// Every contender stands, in turn and in a fresh process, between the same clients and the same stand-in for the API. It has the last
-// CPU to itself; clients and stand-in, which are this process, have the others. CPU is the kernel's account of the contender's
-// processes, memory their proportional set size. One run of a benchmark is one sample of every contender, so what changes on the
-// machine changes for all. Bytes that are not what was sent fail the benchmark.
+// Each contender runs in turn, in a fresh process, between the same clients and the same stand-in for the API. The contender has the
+// last CPU to itself. Clients and stand-in run in this process, on the other CPUs. CPU time is what the kernel counts for the
+// contender's processes, and memory is their proportional set size. One run of a benchmark takes one sample of every contender, so a
+// change on the machine affects all of them. A benchmark fails if the received bytes differ from the sent ones.
 //
-// The contenders' configurations are the files beside this one. It runs on Linux with two CPUs or more, and skips programs that are
-// not installed (Debian: nginx-light, haproxy, caddy).
+// The contenders' configurations are in this folder. The benchmarks need Linux and two CPUs. They skip programs that are not
+// installed (Debian: nginx-light, haproxy, caddy).
 package bench
 
 import (
@@ -40,7 +40,7 @@ var (
 	proxyCPU int
 )
 
-// size is how much is measured.
+// size says how much to measure.
 type size struct {
 	streams        []int // that events go to
 	events, small  int
@@ -51,13 +51,13 @@ type size struct {
 
 var (
 	sizes = size{[]int{100, 1000}, 10_000, 5_000, 100, 1000, 64, 3, 2 * time.Second}
-	quick = flag.Bool("quick", false, "measure little, to see that all of it works")
+	quick = flag.Bool("quick", false, "measure only a little, to check that every benchmark works")
 )
 
-// question is the body of most requests.
+// question is the body of small requests.
 var question = slices.Repeat([]byte("hello, how are you? "), 2048/20)
 
-// Every benchmark has a plausible figure for the contenders that are always there.
+// Every benchmark reports a plausible figure for the contenders that need no installation.
 func TestQuickly(t *testing.T) {
 	run := exec.Command(self, "-quick", "-test.bench", "Benchmark//proxy=("+bareName+"|ours|direct)", "-test.run", "^$", "-test.benchtime", "1x")
 	out, err := run.CombinedOutput()
@@ -71,15 +71,15 @@ func TestQuickly(t *testing.T) {
 			assert.NilError(t, err, row[0])
 			least := 1.0
 			if far, err := time.ParseDuration(strings.TrimPrefix(row[1], "Far")); err == nil {
-				least = float64(far) // no answer can be here sooner
+				least = float64(far) // no answer can arrive sooner
 			}
-			// A proxy's memory may shrink while there are so few streams.
+			// With so few streams a proxy's memory may even shrink.
 			assert.Check(t, value >= least || unit == "idle-B/op", "%s", row[0])
 		}
 	}
 }
 
-// TestMain turns this binary into a bare ReverseProxy when a benchmark starts it as one.
+// TestMain runs a bare ReverseProxy when a benchmark has started this binary for that.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == bareName {
 		fmt.Fprintln(os.Stderr, serveBare(os.Args[2], os.Args[3], os.Args[4]))
@@ -109,7 +109,7 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// leaveLastCPU moves all threads of this process off the last of its CPUs, if it has several, and returns that one.
+// leaveLastCPU moves all threads of this process off its last CPU, if it has several, and returns that CPU.
 func leaveLastCPU() (last int, err error) {
 	var all unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
@@ -124,7 +124,7 @@ func leaveLastCPU() (last int, err error) {
 		return last, nil
 	}
 	all.Clear(last)
-	for range 2 { // a thread that was new in the first pass may have inherited the old set
+	for range 2 { // a thread that started during the first pass may have inherited the old CPU set
 		threads, err := os.ReadDir("/proc/self/task")
 		if err != nil {
 			return 0, err
@@ -147,7 +147,7 @@ type rig struct {
 	*testing.B
 	up     *standin.Server
 	client *client.Client
-	pid    int            // 0: there is no proxy
+	pid    int            // 0: no proxy
 	took   time.Duration  // until it was ready
 	group  *binary.Cgroup // nil: this process may not make one
 }
@@ -155,7 +155,7 @@ type rig struct {
 // newRig starts a contender, with a stand-in at the given distance, until the end of the benchmark.
 func newRig(b *testing.B, c contender, far time.Duration, o standin.Options) *rig {
 	b.Helper()
-	b.ReportMetric(0, "ns/op") // each benchmark reports what it counts
+	b.ReportMetric(0, "ns/op") // hide it: each benchmark reports its own units
 	o.CAFile, o.Streams = filepath.Join(b.TempDir(), "ca.pem"), 10_000
 	up, err := standin.Start(o)
 	assert.NilError(b, err)
@@ -195,7 +195,7 @@ func (r *rig) ask(n int) {
 	assert.NilError(r, group.Wait())
 }
 
-// open opens n streams one after the other, each on a connection of its own, and reads the first event of each.
+// open opens n streams one after the other, each on its own connection, and reads the first event of each.
 func (r *rig) open(n int) []*client.Stream {
 	r.Helper()
 	streams := make([]*client.Stream, n)
@@ -210,7 +210,7 @@ func (r *rig) open(n int) []*client.Stream {
 	return streams
 }
 
-// cpu returns the CPU time that the proxy used so far; without a proxy, none.
+// cpu returns the CPU time that the proxy has used so far, or 0 without a proxy.
 func (r *rig) cpu() time.Duration {
 	r.Helper()
 	if r.pid == 0 {
@@ -228,5 +228,5 @@ func (r *rig) memory() int64 {
 	return bytes
 }
 
-// reportEach reports a total as that much of a unit for each of n.
+// reportEach divides a total by n and reports it in the given unit.
 func (r *rig) reportEach(total float64, n int, unit string) { r.ReportMetric(total/float64(n), unit) }

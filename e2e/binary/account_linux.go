@@ -58,7 +58,7 @@ func CPU(pid int) (time.Duration, error) {
 	return sum, nil
 }
 
-// Memory returns the proportional set size of a process and its descendants, in bytes.
+// Memory returns the proportional set size of a process and its descendants in bytes.
 func Memory(pid int) (int64, error) {
 	pids, err := tree(pid)
 	if err != nil {
@@ -75,12 +75,12 @@ func Memory(pid int) (int64, error) {
 	return sum, nil
 }
 
-// Status returns a figure of /proc/PID/status, such as VmRSS or VmHWM, in bytes.
+// Status returns one value of /proc/PID/status, such as VmRSS or VmHWM, in bytes.
 func Status(pid int, name string) (int64, error) {
 	return figure(fmt.Sprintf("/proc/%d/status", pid), name)
 }
 
-// figure reads a line such as `Pss:  389 kB`.
+// figure reads the value of a line such as `Pss:  389 kB`.
 func figure(file, name string) (int64, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {

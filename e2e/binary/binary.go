@@ -1,6 +1,6 @@
-// Package binary builds the product and runs it as a user would: as a process with a configuration file, watched through
-// /health, /metrics, its log and its exit code, and, on Linux, through what the kernel says of it. Tests call Main and Start,
-// programs Build and Launch.
+// Package binary builds the product and runs it as a user would, as a process with a configuration file. It watches the process
+// through /health, /metrics, the log, the exit code and, on Linux, the kernel's statistics. Tests call Main and Start; programs call
+// Build and Launch.
 package binary
 
 import (
@@ -17,8 +17,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Patience is how long anything that should happen at once may take on a machine that is busy
-// compiling something else. Only a failing test ever waits that long.
+// Patience is a generous limit for what should happen at once, so that tests pass on a busy machine. Only a failing test waits that
+// long.
 const Patience = 30 * time.Second
 
 var path string // set by Main
@@ -39,7 +39,7 @@ func Main(m *testing.M, flags ...string) int {
 	return m.Run()
 }
 
-// Root is the folder of the module that stands around this one.
+// Root returns the folder of the main module, which contains this one.
 func Root() (string, error) {
 	gomod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
@@ -48,7 +48,7 @@ func Root() (string, error) {
 	return filepath.Dir(filepath.Dir(strings.TrimSpace(string(gomod)))), nil
 }
 
-// Build compiles the command of the module that stands around this one, with further flags of go build.
+// Build compiles the main module's command, with additional flags for go build.
 func Build(to string, flags ...string) error {
 	root, err := Root()
 	if err != nil {
@@ -62,23 +62,23 @@ func Build(to string, flags ...string) error {
 	return nil
 }
 
-// Config is what differs between tests.
+// Config holds what differs between tests.
 type Config struct {
 	Upstream string
 	CAFile   string   // the CA of an https upstream, for SSL_CERT_FILE
-	Proxy    string   // further lines of the [proxy] section
-	Headers  string   // the header rules; default: what the binary does without any
+	Proxy    string   // additional lines for the [proxy] section
+	Headers  string   // the header rules; default: none, so the built-in rule applies
 	Secrets  []string // text that must not appear in anything the process prints
 
-	Text   string   // the whole configuration, in place of Proxy and Headers
-	Flags  []string // in place of --log-level debug
-	Env    []string // further environment
-	Under  []string // the command that runs the binary, such as a shell that sets a limit first
-	Binary string   // default: what Main has built
+	Text   string   // the whole configuration, instead of Proxy and Headers
+	Flags  []string // instead of --log-level debug
+	Env    []string // additional environment variables
+	Under  []string // a command that runs the binary, such as a shell that sets a limit first
+	Binary string   // default: the one that Main built
 }
 
-// Start runs the binary until the end of the test and waits until it is healthy. At the end it must stop on SIGTERM with exit
-// code 0, and must have printed nothing but JSON lines, none of which contains a secret.
+// Start runs the binary until the end of the test, and returns when it is healthy. At the end of the test the binary must exit with
+// code 0 after SIGTERM. All it printed must be JSON lines without secrets.
 func Start(t *testing.T, c Config) *Process {
 	t.Helper()
 	p, err := Launch(t.TempDir(), c)
@@ -94,7 +94,7 @@ func Start(t *testing.T, c Config) *Process {
 	return p
 }
 
-// Launch runs the binary with nothing of the caller's own environment, and with its files in dir, and waits until it is healthy.
+// Launch runs the binary with its files in dir, and returns when it is healthy. It passes on nothing of the caller's environment.
 func Launch(dir string, c Config) (*Process, error) {
 	if c.Text == "" {
 		c.Text = fmt.Sprintf("%s\n[proxy]\n%s\n", c.Headers, c.Proxy)
@@ -125,7 +125,7 @@ func Launch(dir string, c Config) (*Process, error) {
 	return p, nil
 }
 
-// healthy looks for the address in the log, because the system chooses the port, and then asks there.
+// healthy takes the address from the log, because the system chooses the port, and then requests /health.
 func (p *Process) healthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Cgroup is a memory cgroup, in either version, with a limit and without swap.
+// Cgroup is a memory cgroup (version 1 or 2) with a limit and without swap.
 type Cgroup struct {
 	dir   string
 	limit int64
@@ -19,13 +19,13 @@ type Cgroup struct {
 
 const cgroups = "/sys/fs/cgroup"
 
-// NewCgroup makes a cgroup of this process' own name. That needs root.
+// NewCgroup makes a cgroup whose name contains this process' number. It needs root.
 func NewCgroup(limit int64) (*Cgroup, error) {
 	g := &Cgroup{limit: limit}
 	parent := filepath.Join(cgroups, "memory")
 	if _, err := os.Stat(filepath.Join(parent, "cgroup.procs")); err != nil {
 		g.v2, parent = true, cgroups
-		// Below the root, children have the memory controller only if it is asked for; systemd has done so.
+		// Below the root, children have the memory controller only if it is enabled. systemd enables it.
 		if err := os.WriteFile(filepath.Join(parent, "cgroup.subtree_control"), []byte("+memory"), 0); err != nil {
 			return nil, fmt.Errorf("no memory cgroup can be made here: %w", err)
 		}
@@ -42,8 +42,8 @@ func NewCgroup(limit int64) (*Cgroup, error) {
 	return g, nil
 }
 
-// configure sets the limit, with swap included. A kernel that does not count swap has no file for it, which is as good
-// only if there is no swap.
+// configure sets the limit for memory and swap together. A kernel that does not count swap has no file for it. That is acceptable
+// only on a machine without swap.
 func (g *Cgroup) configure() error {
 	set := func(name string, value int64) error {
 		return os.WriteFile(filepath.Join(g.dir, name), []byte(strconv.FormatInt(value, 10)), 0)
@@ -56,24 +56,24 @@ func (g *Cgroup) configure() error {
 		return err
 	}
 	if !g.v2 {
-		// Version 1 counts socket buffers apart from the rest, and only where they have a limit.
+		// Version 1 counts socket buffers separately, and only if they have a limit.
 		if err := set("memory.kmem.tcp.limit_in_bytes", g.limit); err != nil {
 			return err
 		}
 	}
 	err := set(swap, swapValue)
 	if swaps, readErr := os.ReadFile("/proc/swaps"); err != nil && (readErr != nil || strings.Count(string(swaps), "\n") > 1) {
-		return fmt.Errorf("the machine swaps, and that cannot be kept from the proxy: %w", err)
+		return fmt.Errorf("the machine has swap, and this kernel cannot exclude the proxy from it: %w", err)
 	}
 	return nil
 }
 
-// Under is for Config.Under: a shell that moves itself inside, and becomes the program.
+// Under is for Config.Under: a shell that moves itself into the cgroup and then becomes the program.
 func (g *Cgroup) Under() []string {
 	return []string{"/bin/sh", "-c", `echo $$ >"$1" && shift && exec "$@"`, "sh", filepath.Join(g.dir, "cgroup.procs")}
 }
 
-// Peak is the most that the kernel has ever counted against the limit, which in version 1 is without socket buffers; 0 if it does not say.
+// Peak is the most that the kernel has counted against the limit, or 0 if it does not say. Version 1 excludes socket buffers.
 func (g *Cgroup) Peak() int64 {
 	name := "memory.max_usage_in_bytes"
 	if g.v2 {
@@ -83,7 +83,7 @@ func (g *Cgroup) Peak() int64 {
 	return n
 }
 
-// Used is what is in use right now together with socket buffers, as version 2 counts, and how much of that is socket buffers.
+// Used returns how much memory is in use with socket buffers, as version 2 counts, and how much of that is socket buffers.
 func (g *Cgroup) Used() (total, sockets int64) {
 	sockets, _ = g.sockets()
 	if g.v2 {
@@ -107,10 +107,10 @@ func (g *Cgroup) sockets() (int64, error) {
 			return strconv.ParseInt(strings.TrimSpace(number), 10, 64)
 		}
 	}
-	return 0, errors.New("memory.stat has no line of socket buffers")
+	return 0, errors.New("memory.stat has no line for socket buffers")
 }
 
-// Watch calls Used a hundred times a second. The function it returns ends that, and returns the most of both.
+// Watch calls Used a hundred times a second. The function it returns stops that and returns the highest value of both.
 func (g *Cgroup) Watch() (most func() (total, sockets int64)) {
 	var total, sockets int64
 	done, watched := make(chan struct{}), make(chan struct{})
@@ -146,7 +146,7 @@ func (g *Cgroup) number(name string) (int64, error) {
 	return strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 }
 
-// Kills is how many processes the kernel has killed for want of memory. An error counts as -1, which is not none.
+// Kills returns how many processes the kernel has killed for lack of memory, or -1 if that cannot be read.
 func (g *Cgroup) Kills() int64 {
 	name := "memory.oom_control"
 	if g.v2 {
@@ -165,7 +165,7 @@ func (g *Cgroup) Kills() int64 {
 
 func (g *Cgroup) String() string { return fmt.Sprintf("%d MiB", g.limit>>20) }
 
-// Remove deletes the cgroup; the kernel lets go of a process a little after its end.
+// Remove deletes the cgroup. It tries several times, because the kernel releases a process a little after its end.
 func (g *Cgroup) Remove() {
 	for range 100 {
 		if err := os.Remove(g.dir); err == nil || errors.Is(err, os.ErrNotExist) {

@@ -16,11 +16,11 @@ import (
 // Line is one line of the binary's log.
 type Line map[string]any
 
-// logReader keeps what the process prints. os/exec writes to it.
+// logReader stores what the process prints. os/exec writes to it.
 type logReader struct {
 	mu      sync.Mutex
 	text    bytes.Buffer
-	read    int // of text, in whole lines
+	read    int // bytes of text that are parsed, in whole lines
 	lines   []Line
 	strange error         // the first line that is not JSON
 	changed chan struct{} // closed and replaced with every line
@@ -50,21 +50,21 @@ func (l *logReader) Write(p []byte) (int, error) {
 	}
 }
 
-// Printed is all that the process has printed.
+// Printed returns everything that the process has printed.
 func (p *Process) Printed() string {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	return p.log.text.String()
 }
 
-// Log are the log lines so far, and an error if something was printed that is none.
+// Log returns the log lines so far. The error says if a line is not JSON.
 func (p *Process) Log() ([]Line, error) {
 	p.log.mu.Lock()
 	defer p.log.mu.Unlock()
 	return p.log.lines[:len(p.log.lines):len(p.log.lines)], p.log.strange
 }
 
-// Clean looks at all that the process has printed: log lines, and no secret.
+// Clean returns an error unless the process printed only log lines, and no secret.
 func (p *Process) Clean(secrets ...string) error {
 	_, err := p.Log()
 	for _, secret := range secrets {
@@ -93,14 +93,14 @@ func (p *Process) Wait(ctx context.Context, what string, match func(Line) bool) 
 		select {
 		case <-changed:
 		case <-p.Done:
-			gone = true // one more look
+			gone = true // check once more
 		case <-ctx.Done():
 			return nil, fmt.Errorf("no log line %s: %w", what, ctx.Err())
 		}
 	}
 }
 
-// Lines are the log lines so far.
+// Lines returns the log lines so far.
 func (p *Process) Lines(t *testing.T) []Line {
 	t.Helper()
 	lines, err := p.Log()
@@ -108,23 +108,23 @@ func (p *Process) Lines(t *testing.T) []Line {
 	return lines
 }
 
-// Finished waits for the line that is logged when a request is over, found by its x-proxy-request-id.
+// Finished waits for the line that is logged when a request ends. It finds the line by the x-proxy-request-id.
 func (p *Process) Finished(t *testing.T, requestID string) Line {
 	t.Helper()
-	assert.Assert(t, requestID != "", "an answer of the proxy carries no x-proxy-request-id")
-	return p.Line(t, "of the finished request "+requestID, func(line Line) bool {
-		// Retries are logged under the same id, without an outcome.
+	assert.Assert(t, requestID != "", "the proxy's answer has no x-proxy-request-id")
+	return p.Line(t, "about the finished request "+requestID, func(line Line) bool {
+		// Retries are logged with the same id, but without an outcome.
 		return line["request_id"] == requestID && line["outcome"] != nil
 	})
 }
 
-// State waits until the process logs that it has reached a state of its life.
+// State waits until the process logs a state such as "draining".
 func (p *Process) State(t *testing.T, state string) {
 	t.Helper()
 	p.Line(t, "with state "+state, func(line Line) bool { return line["state"] == state })
 }
 
-// Line waits for a line: it may be written after the client has its answer.
+// Line waits for a line, because it may be written after the client has its answer.
 func (p *Process) Line(t *testing.T, what string, match func(Line) bool) Line {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Patience)

@@ -8,13 +8,13 @@ import (
 	"strings"
 )
 
-// Metrics are what /metrics shows, by the series as it is written there.
+// Metrics holds the values of /metrics. The key is the series as it is written there.
 type Metrics map[string]float64
 
-// getter opens a connection for every request: what it finds must not depend on its own last visit.
+// getter opens a connection for every request, so that a scrape does not depend on the one before.
 var getter = &http.Client{Timeout: Patience, Transport: &http.Transport{DisableKeepAlives: true}}
 
-// Get reads a page whole; anything but 200 is an error.
+// Get reads a whole page. Any status but 200 is an error.
 func Get(url string) (string, error) {
 	res, err := getter.Get(url)
 	if err != nil {
@@ -58,7 +58,7 @@ func ParseMetrics(text string) (Metrics, error) {
 	return m, nil
 }
 
-// Sum adds all series of a name whose labels contain all of the given ones, written as name="value".
+// Sum adds up the series of a metric that have all the given labels, written as name="value".
 func (m Metrics) Sum(name string, labels ...string) float64 {
 	sum := 0.0
 series:

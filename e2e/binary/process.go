@@ -15,11 +15,11 @@ import (
 // Process is the running binary.
 type Process struct {
 	URL  string
-	Done chan struct{} // closed when the process is gone, and all it printed has been read
+	Done chan struct{} // closed when the process has ended and all its output has been read
 
 	cmd  *exec.Cmd
 	log  *logReader
-	term sync.Once // one SIGTERM is polite
+	term sync.Once // send SIGTERM only once
 }
 
 func newProcess(cmd *exec.Cmd) *Process {
@@ -37,10 +37,10 @@ func (p *Process) start() error {
 	return nil
 }
 
-// PID is the process' number.
+// PID returns the process' number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Signal sends a signal, unless the process is gone.
+// Signal sends a signal, unless the process has ended.
 func (p *Process) Signal(signal syscall.Signal) error {
 	select {
 	case <-p.Done:
@@ -50,7 +50,7 @@ func (p *Process) Signal(signal syscall.Signal) error {
 	}
 }
 
-// End asks the process to end, as Kubernetes does, and waits for that.
+// End sends SIGTERM, as Kubernetes does, and waits until the process has ended.
 func (p *Process) End() error {
 	var err error
 	p.term.Do(func() { err = p.Signal(syscall.SIGTERM) })
@@ -71,16 +71,16 @@ func (p *Process) End() error {
 	}
 }
 
-// Kill ends the process, if it runs, without asking.
+// Kill kills the process if it still runs.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may be gone
+	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.Done
 }
 
-// ExitCode is that of a process that is gone; -1 is a signal's work.
+// ExitCode returns the exit code of the ended process, or -1 if a signal ended it.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
 
-// Well returns an error unless the process is gone with exit code 0.
+// Well returns an error unless the process has ended with exit code 0.
 func (p *Process) Well() error {
 	select {
 	case <-p.Done:
@@ -93,7 +93,7 @@ func (p *Process) Well() error {
 	return nil
 }
 
-// Stop asks the process to end, waits for that, and returns its exit code.
+// Stop sends SIGTERM, waits until the process has ended, and returns its exit code.
 func (p *Process) Stop(t *testing.T) int {
 	t.Helper()
 	assert.Check(t, p.End())

@@ -12,7 +12,8 @@ import (
 	"strings"
 )
 
-// Copy makes a repository with one commit on the branch main: what git tracks or would track in from, uncommitted changes included.
+// Copy makes a repository with one commit on the branch main. It holds all files that git tracks or would track in from, including
+// uncommitted changes.
 func Copy(from, to string) error {
 	names, err := Git(from, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
 	if err != nil {
@@ -33,7 +34,7 @@ func Copy(from, to string) error {
 
 func copyFile(from, to string) error {
 	info, err := os.Stat(from)
-	if errors.Is(err, fs.ErrNotExist) { // deleted, and the deletion not yet committed
+	if errors.Is(err, fs.ErrNotExist) { // deleted, but the deletion is not committed yet
 		return nil
 	}
 	if err != nil {
@@ -62,7 +63,7 @@ func Git(dir string, args ...string) (string, error) {
 	return strings.TrimSpace(string(output)), nil
 }
 
-// Env is the environment of this process with an author for commits, and without the machine's own settings of git.
+// Env returns this process' environment with an author for commits, but without the machine's git settings.
 func Env() []string {
 	return append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1",
 		"GIT_AUTHOR_NAME=test", "GIT_AUTHOR_EMAIL=test@localhost", "GIT_COMMITTER_NAME=test", "GIT_COMMITTER_EMAIL=test@localhost")

@@ -1,5 +1,5 @@
-// Package claudecode_test runs the real Claude Code against the built binary in front of the
-// stand-in: the client that the proxy is for.
+// Package claudecode_test runs the real Claude Code through the built binary to the stand-in. It is
+// the client that the proxy is made for.
 //
 // Numbers in comments are rows of the behaviour contract.
 package claudecode_test
@@ -24,8 +24,8 @@ const token = "sk-ant-oat01-this-must-not-be-logged"
 func TestClaudeCode(t *testing.T) {
 	program := install(t)
 
-	// 1.8, 1.9: told that the token is an OAuth token, Claude Code sends the flag itself, among
-	// others, and its header must arrive as it was.
+	// 1.8, 1.9: if Claude Code knows that the token is an OAuth token, it sends the flag itself.
+	// Its header must arrive unchanged.
 	t.Run("with the flag of its own", func(t *testing.T) {
 		api, proxy := start(t, "")
 		out, err := run(t, program, proxy.URL, []string{"CLAUDE_CODE_OAUTH_TOKEN=" + token}, nil)
@@ -35,11 +35,11 @@ func TestClaudeCode(t *testing.T) {
 		assert.Equal(t, len(request.Header.Values("Anthropic-Beta")), 1)
 		flags := request.Flags()
 		assert.Assert(t, cmp.Contains(flags, standin.OAuthFlag))
-		assert.Assert(t, flags[len(flags)-1] != standin.OAuthFlag, "the proxy added a flag that was there: %v", flags)
+		assert.Assert(t, flags[len(flags)-1] != standin.OAuthFlag, "the proxy added a flag that was already there: %v", flags)
 	})
 
-	// 1.9: taking the token for a gateway's, it sends its flags without that one. This is what
-	// the proxy is for, and what replacing the header would break.
+	// 1.9: if it takes the token for a gateway's, it sends its other flags only. The proxy exists
+	// for this case. A proxy that replaced the header would drop those other flags.
 	t.Run("without the flag", func(t *testing.T) {
 		api, proxy := start(t, "")
 		out, err := run(t, program, proxy.URL, []string{"ANTHROPIC_AUTH_TOKEN=" + token}, nil)
@@ -52,7 +52,7 @@ func TestClaudeCode(t *testing.T) {
 		}
 	})
 
-	// A turn with a tool: the call arrives in pieces, and its result goes back in a second request.
+	// One turn with a tool: the call arrives in pieces, and its result goes back in a second request.
 	t.Run("a tool's round trip", func(t *testing.T) {
 		api, proxy := start(t, "")
 		api.Play(
@@ -68,17 +68,17 @@ func TestClaudeCode(t *testing.T) {
 		assert.Assert(t, cmp.Contains(string(requests[1].Body), "heron"))
 	})
 
-	// 2.7: what the API refuses, the person reads in the API's words.
+	// 2.7: when the API refuses a request, the person reads the API's own words.
 	t.Run("a refusal", func(t *testing.T) {
 		api, proxy := start(t, "")
-		// Claude Code asks several times, with less and less in its body, before it gives up.
+		// Claude Code tries several times, with smaller and smaller bodies, before it gives up.
 		api.Play(slices.Repeat([]standin.Scene{{Error: standin.NotClaudeCode()}}, 50)...)
 		out, err := run(t, program, proxy.URL, []string{"ANTHROPIC_AUTH_TOKEN=" + token}, nil)
 		assert.Assert(t, err != nil, "want a failure, got %s", out)
 		assert.Assert(t, cmp.Contains(out, "API Error: 400 This credential is only authorized for use with Claude Code"))
 	})
 
-	// 2.4: our timeout is read as an error, and asks for no second try: the attempts were made.
+	// 2.4: Claude Code shows our timeout as an error. It does not try again, because the proxy already did.
 	t.Run("a timeout", func(t *testing.T) {
 		api, proxy := start(t, "timeout_secs = 1\nretries = 0")
 		api.Play(slices.Repeat([]standin.Scene{{Hang: true}}, 50)...)
@@ -102,7 +102,7 @@ func start(t *testing.T, settings string) (*standin.Server, *binary.Process) {
 	return api, proxy
 }
 
-// accepted are the requests for messages, each of which must have got its answer, with the flag
+// accepted returns the requests for messages. Each must have been answered, and must have the flag
 // exactly once.
 func accepted(t *testing.T, api *standin.Server) []*standin.Request {
 	t.Helper()

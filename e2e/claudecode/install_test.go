@@ -14,11 +14,11 @@ import (
 )
 
 // version is pinned because a new one may send beta flags that the stand-in does not know yet.
-// To move on: change it, run the test, and add to standin/betas.go what the API accepts.
+// To update it, change it, run the test, and add the new flags that the API accepts to standin/betas.go.
 const version = "2.1.330"
 
-// install fetches Claude Code with npm into a folder that goes away with the test. It runs none
-// of the package's scripts and needs no Node.js afterwards: the platform's package is one program.
+// install fetches Claude Code with npm into a temporary folder. It runs none of the package's
+// scripts and needs no Node.js afterwards, because the platform's package is one program.
 func install(t *testing.T) string {
 	t.Helper()
 	if testing.Short() {
@@ -26,7 +26,7 @@ func install(t *testing.T) string {
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		unavailable(t, "there is no npm on the PATH to fetch Claude Code with")
+		unavailable(t, "npm is not on the PATH, so Claude Code cannot be fetched")
 	}
 	dir := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -37,8 +37,8 @@ func install(t *testing.T) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		unavailable(t, "npm cannot fetch Claude Code %s: %v\n%s", version, err, out)
 	}
-	// npm picks the packages for this platform; for Linux it may be one too many, of which only
-	// one finds its C library.
+	// npm picks the packages for this platform. On Linux it may pick two, and only one of them
+	// finds its C library.
 	programs, err := filepath.Glob(filepath.Join(dir, "node_modules", "@anthropic-ai", "claude-code-*", "claude"))
 	assert.NilError(t, err)
 	for _, program := range programs {
@@ -51,7 +51,7 @@ func install(t *testing.T) string {
 	return ""
 }
 
-// unavailable skips the test, but not in CI.
+// unavailable skips the test. In CI it fails the test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -60,9 +60,8 @@ func unavailable(t *testing.T, format string, args ...any) {
 	t.Skipf("skipped: "+format, args...)
 }
 
-// run asks Claude Code one question in an empty folder, with an environment that holds nothing
-// but what is given. It can reach the proxy and nothing else: whatever it would like to tell
-// anyone on the internet goes to a port where nobody listens.
+// run asks Claude Code one question in an empty folder, with only the given environment. It can
+// reach only the proxy: its other requests go to a port on which nobody listens.
 func run(t *testing.T, program, proxy string, env []string, files map[string]string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,5 +1,5 @@
-// Package client is a client as the proxy knows them: it sends what Claude Code sends, and reads streams event by event. It
-// asks the stand-in for Parts, and sees to the byte that their answers are what was asked for.
+// Package client is a typical client of the proxy. It sends what Claude Code sends and reads streams event by event. It requests
+// Parts from the stand-in and checks every byte of the answers.
 package client
 
 import (
@@ -21,24 +21,24 @@ const Token = "sk-ant-oat01-this-must-not-be-logged"
 // Flags are the beta flags of every request.
 const Flags = "claude-code-20250219,interleaved-thinking-2025-05-14"
 
-// Client sends requests to one server, each on a connection that no other request needs, and keeps all connections.
+// Client sends requests to one server. Over HTTP/1.1, requests that run at once never share a connection. It keeps idle connections.
 type Client struct {
 	URL       string
 	Flags     string // the anthropic-beta; default: Flags
 	Transport *http.Transport
 }
 
-// New returns a client of its own, which shares no connection with another.
+// New returns a client that shares no connection with other clients.
 func New(url string) *Client {
 	return &Client{URL: url, Flags: Flags, Transport: &http.Transport{
 		DisableCompression: true, MaxIdleConns: 0, MaxIdleConnsPerHost: 1 << 20, IdleConnTimeout: 10 * time.Minute,
 	}}
 }
 
-// Close closes the connections that carry no request.
+// Close closes the idle connections.
 func (c *Client) Close() { c.Transport.CloseIdleConnections() }
 
-// StatusError is an answer that is no 200.
+// StatusError is an answer with a status other than 200.
 type StatusError struct {
 	Status int
 	Header http.Header
@@ -49,11 +49,11 @@ func (e *StatusError) Error() string {
 	return fmt.Sprintf("status %d: %.300s", e.Status, strings.TrimSpace(e.Body))
 }
 
-// ErrWrongBytes means that what came is not what was sent.
+// ErrWrongBytes means that the received bytes differ from the sent ones.
 var ErrWrongBytes = errors.New("not what was sent")
 
-// Do sends a request for a path as Claude Code would. A length below 0 is not declared. net/http cannot send the body again, so
-// nothing that gets lost stays hidden.
+// Do sends a request for a path as Claude Code would. With a length below 0 it declares none. net/http cannot send the body again,
+// so a lost request is never hidden.
 func (c *Client) Do(ctx context.Context, method, path string, body io.Reader, length int64) (*http.Response, error) {
 	if length != 0 {
 		body = io.NopCloser(body)
@@ -81,7 +81,7 @@ func (c *Client) Do(ctx context.Context, method, path string, body io.Reader, le
 	return c.Transport.RoundTrip(req)
 }
 
-// Post sends a Part's request with a body, and returns an answer only if it is a 200.
+// Post sends a Part's request with a body. It returns the answer only if its status is 200.
 func (c *Client) Post(ctx context.Context, p standin.Part, body []byte) (*http.Response, error) {
 	res, err := c.Do(ctx, http.MethodPost, p.String(), bytes.NewReader(body), int64(len(body)))
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Client) Post(ctx context.Context, p standin.Part, body []byte) (*http.R
 	return res, Refused(res)
 }
 
-// Refused returns a StatusError, and closes the body, unless the answer is a 200.
+// Refused returns a StatusError and closes the body, unless the status is 200.
 func Refused(res *http.Response) error {
 	if res.StatusCode == http.StatusOK {
 		return nil
@@ -100,7 +100,7 @@ func Refused(res *http.Response) error {
 	return &StatusError{res.StatusCode, res.Header, string(text)}
 }
 
-// Ask sends a Part's request and reads the answer, which must be what the Part says.
+// Ask sends a Part's request and checks that the answer is the one that the Part describes.
 func (c *Client) Ask(ctx context.Context, p standin.Part, body []byte) error {
 	res, err := c.Post(ctx, p, body)
 	if err != nil {
@@ -110,7 +110,7 @@ func (c *Client) Ask(ctx context.Context, p standin.Part, body []byte) error {
 	return Check(res.Body, p, body)
 }
 
-// Check reads the answer to a Part that is no stream, and compares it with what it should be.
+// Check reads the answer to a Part that is not a stream, and compares it with the expected one.
 func Check(answer io.Reader, p standin.Part, body []byte) error {
 	if p.Early {
 		body = nil

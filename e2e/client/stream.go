@@ -14,7 +14,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// Stream is one stream of a Part, as its client sees it.
+// Stream is the client's side of one stream of a Part.
 type Stream struct {
 	Events int // read so far
 
@@ -26,7 +26,7 @@ type Stream struct {
 	over  bool
 }
 
-// Open asks for a Part that is a stream. The answer must be a 200, and have begun as one.
+// Open requests a Part that is a stream. The answer must have the status 200 and be an event stream.
 func (c *Client) Open(ctx context.Context, p standin.Part, body []byte) (*Stream, error) {
 	res, err := c.Post(ctx, p, body)
 	if err != nil {
@@ -35,20 +35,20 @@ func (c *Client) Open(ctx context.Context, p standin.Part, body []byte) (*Stream
 	return NewStream(res, p)
 }
 
-// NewStream reads an answer that has come.
+// NewStream returns the stream of an answer whose headers have arrived.
 func NewStream(res *http.Response, p standin.Part) (*Stream, error) {
 	if err := Refused(res); err != nil {
 		return nil, err
 	}
 	if got := res.Header.Get("Content-Type"); !strings.HasPrefix(got, "text/event-stream") {
 		res.Body.Close()
-		return nil, fmt.Errorf("%w: no stream, but %q", ErrWrongBytes, got)
+		return nil, fmt.Errorf("%w: not a stream, but %q", ErrWrongBytes, got)
 	}
 	return &Stream{body: res.Body, lines: bufio.NewReaderSize(res.Body, 2048), text: p.Text}, nil
 }
 
-// Next reads the next event and returns when it was sent, and how long it was on its way. It returns io.EOF only after the proper
-// end.
+// Next reads the next event. It returns when the event was sent and how long it took to arrive. It returns io.EOF only after the
+// last event and a clean end.
 func (s *Stream) Next() (sent, delay time.Duration, err error) {
 	event, err := s.read()
 	if err != nil {
@@ -72,7 +72,7 @@ func (s *Stream) Next() (sent, delay time.Duration, err error) {
 	return sent, standin.Now() - sent, nil
 }
 
-// read reads the bytes of one event, up to and with its empty line.
+// read reads the bytes of one event, including the empty line at its end.
 func (s *Stream) read() ([]byte, error) {
 	s.buf = s.buf[:0]
 	for {
@@ -91,7 +91,7 @@ func (s *Stream) read() ([]byte, error) {
 	}
 }
 
-// Rest reads to the proper end.
+// Rest reads up to the end, which must be clean.
 func (s *Stream) Rest() error {
 	for {
 		if _, _, err := s.Next(); err == io.EOF {
@@ -102,5 +102,5 @@ func (s *Stream) Rest() error {
 	}
 }
 
-// Close leaves; before the end, that closes the connection.
+// Close closes the answer. Before its end, that closes the connection too.
 func (s *Stream) Close() { s.body.Close() }

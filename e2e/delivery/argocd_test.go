@@ -10,7 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// Argo CD ignores a field that it does not know, so spelling counts here, upper and lower case too.
+// Argo CD ignores unknown fields, so this test checks their spelling, including upper and lower case.
 func TestApplication(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join(repository, "k8s", "argocd", "application.yaml"))
 	assert.NilError(t, err)
@@ -25,7 +25,7 @@ func TestApplication(t *testing.T) {
 	assert.Equal(t, field("apiVersion"), "argoproj.io/v1alpha1")
 	assert.Equal(t, field("kind"), "Application")
 	assert.Equal(t, field("metadata", "namespace"), "argocd")
-	// The old Application has that name. Turned into this one it would prune the old pod at its first sync.
+	// The old Application has that name. With the same name this one would replace it and prune the old pod at its first sync.
 	assert.Assert(t, field("metadata", "name") != "anthropic-oauth-proxy")
 	assert.DeepEqual(t, field("metadata", "finalizers"), []any{"resources-finalizer.argocd.argoproj.io"})
 	assert.Equal(t, field("metadata", "annotations", "argocd.argoproj.io/sync-wave"), "8", "after the Tailscale Operator, which is wave 4")

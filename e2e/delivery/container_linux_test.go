@@ -20,8 +20,8 @@ import (
 
 const address = "http://127.0.0.1:8080"
 
-// The image, unpacked and run with the arguments, files and restrictions of the manifest and nothing else: it serves a stream
-// from https://api.anthropic.com (a stand-in, in the container's own network), and SIGTERM lets that stream finish.
+// The test unpacks the image and runs it with the manifest's arguments, files and restrictions. The proxy must serve a stream from
+// https://api.anthropic.com, a stand-in in the container's own network. After SIGTERM that stream must still finish.
 func TestImageRunsStreamsAndDrains(t *testing.T) {
 	m := rendered(t)
 	n := newNetwork(t)
@@ -67,7 +67,7 @@ func TestImageRunsStreamsAndDrains(t *testing.T) {
 	assert.Equal(t, response.StatusCode, http.StatusOK)
 	lines := bufio.NewReader(response.Body)
 	assert.Equal(t, nextEvent(t, lines), "one")
-	// "two" is not sent before "one" has arrived: nothing on the way waits for more.
+	// The upstream sends "two" only after "one" has arrived, so nothing may hold "one" back.
 	send(t, events, "two")
 	assert.Equal(t, nextEvent(t, lines), "two")
 	assert.Equal(t, strings.Join(<-beta, ","), "context-management-2025-06-27,oauth-2025-04-20")
@@ -90,11 +90,11 @@ func TestImageRunsStreamsAndDrains(t *testing.T) {
 	case <-p.ended:
 		assert.NilError(t, p.err, "the exit code after a drain must be 0")
 	case <-time.After(deadline):
-		t.Fatal("the process goes on after its last stream has ended")
+		t.Fatal("the process is still running after its last stream has ended")
 	}
 }
 
-// checkConfinement asks the kernel whether the process is held as the manifest says.
+// checkConfinement checks with the kernel that the process has the manifest's restrictions.
 func checkConfinement(t *testing.T, m manifests, p *pod) {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
@@ -125,7 +125,7 @@ func checkConfinement(t *testing.T, m manifests, p *pod) {
 
 const deadline = 30 * time.Second
 
-// waitFor polls, for as long as the container lives.
+// waitFor polls until the condition holds. It fails if the container ends first.
 func (p *pod) waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
@@ -141,7 +141,7 @@ func (p *pod) waitFor(t *testing.T, what string, done func() bool) {
 	}, poll.WithTimeout(deadline), poll.WithDelay(10*time.Millisecond))
 }
 
-// waitUntilHealthy is the readiness probe, on both families of addresses.
+// waitUntilHealthy is the readiness probe, over IPv4 and IPv6.
 func waitUntilHealthy(t *testing.T, p *pod, client *http.Client) {
 	t.Helper()
 	for _, base := range []string{address, "http://[::1]:8080"} {
@@ -156,7 +156,7 @@ func waitUntilHealthy(t *testing.T, p *pod, client *http.Client) {
 	}
 }
 
-// serveUpstream is the API in the container's network: port 443, with a certificate for its name from the image's own authority.
+// serveUpstream serves the API in the container's network: on port 443, with a certificate from the authority that the image trusts.
 func serveUpstream(t *testing.T, n *network, handler http.HandlerFunc) {
 	t.Helper()
 	trusted, err := upstreamAuthority()
@@ -172,7 +172,7 @@ func serveUpstream(t *testing.T, n *network, handler http.HandlerFunc) {
 	t.Cleanup(server.Close)
 }
 
-// send hands the upstream the next event of its stream.
+// send makes the upstream send the next event of its stream.
 func send(t *testing.T, events chan<- string, event string) {
 	t.Helper()
 	select {
@@ -188,7 +188,7 @@ func nextEvent(t *testing.T, lines *bufio.Reader) string {
 	line, err := lines.ReadString('\n')
 	assert.NilError(t, err)
 	data, found := strings.CutPrefix(strings.TrimSpace(line), "data: ")
-	assert.Assert(t, found, "%q is no event", line)
+	assert.Assert(t, found, "%q is not an event", line)
 	_, err = lines.ReadString('\n')
 	assert.NilError(t, err)
 	return data

@@ -1,10 +1,10 @@
-// Package delivery walks the road from this source tree to a running pod, without a network: ko builds the image on a base made
-// here and pushes it to a registry in this process, Kustomize renders k8s/, ko resolves it, the Kubernetes libraries judge every
-// object, and runc runs the image under the restrictions that the manifest asks for.
+// Package delivery tests every step from this source tree to a running pod, without a network. ko builds the image on a base image
+// made here and pushes it to a registry in this process. Kustomize renders k8s/, and ko resolves the image names. The Kubernetes
+// libraries check every object. runc runs the image under the manifest's restrictions.
 //
-// Run them with -count=1: `go test` does not notice that k8s/ or the command has changed, since both are outside of this module.
+// Run the tests with -count=1: k8s/ and the command are outside of this module, so `go test` does not notice their changes.
 //
-// There is no code here, only tests. What the road needs stands in files of its own:
+// There are only tests here. Their helpers are in these files:
 //
 //	tools_test.go        the repository, a copy of it, and ko
 //	registry_test.go     the registry and the base image

@@ -16,10 +16,10 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/workflows"
 )
 
-// The life of a fork by somebody with capital letters in the name. It renames nothing, changes the one line that docs/deploy.md
-// mentions and its own settings, merges what upstream has done to every file that names the module, and publishes.
+// A fork whose owner's name has capital letters. It renames nothing. It changes the one line that docs/deploy.md mentions, and its
+// own settings. It merges upstream changes to every file that names the module. Then it publishes.
 func TestFork(t *testing.T) {
-	theImage(t) // ko is there, and what is wrong with the source itself fails in other tests
+	theImage(t) // ko is installed, and the source builds: other tests report it if not
 	original, err := source()
 	assert.NilError(t, err)
 	upstream, fork := filepath.Join(t.TempDir(), "upstream"), filepath.Join(t.TempDir(), "fork")

@@ -64,14 +64,14 @@ func TestImageHoldsOneStaticBinary(t *testing.T) {
 			})
 
 			files := addedFiles(t, image)
-			// A shell, a package manager, kodata: anything beside the binary would be found here.
+			// Besides the binary the image must hold nothing: no shell, no package manager, no kodata.
 			assert.DeepEqual(t, slices.Sorted(maps.Keys(files)), []string{entrypoint})
 			assert.NilError(t, checkBinary(files[entrypoint], machines[platform.Architecture]))
 		})
 	}
 }
 
-// checkBinary says what is wrong with a binary that would not run in an empty image, or that carries a mark of where it was built.
+// checkBinary returns an error if the binary would not run in an empty image, or if it contains traces of where it was built.
 func checkBinary(content []byte, machine elf.Machine) error {
 	file, err := elf.NewFile(bytes.NewReader(content))
 	if err != nil {
@@ -103,7 +103,7 @@ func checkBinary(content []byte, machine elf.Machine) error {
 	return nil
 }
 
-// The tag alone would be another base every week.
+// A tag without a digest would name another base image every week.
 func TestBaseIsPinned(t *testing.T) {
 	config, err := os.ReadFile(filepath.Join(repository, ".ko.yaml"))
 	assert.NilError(t, err)
@@ -111,9 +111,9 @@ func TestBaseIsPinned(t *testing.T) {
 	assert.Assert(t, pinned.Match(config), "defaultBaseImage in .ko.yaml names no digest")
 }
 
-// Two people, two places, one image: the digest depends on the source and the version of Go alone. The second clone is built where
-// everything else differs: its folder, branch, tag and untracked files, a go.work, the environment, what `go env -w` wrote into the
-// home, and a Go whose standard library is patched.
+// Two people who build in two places get the same image: its digest depends only on the source and the version of Go. For the second
+// build everything else differs: folder, branch, tag, untracked files, go.work, environment, the settings of `go env -w`, and a
+// patch in Go's standard library.
 func TestSameSourceSameDigest(t *testing.T) {
 	first := digest(theImage(t).reference)
 	original, err := source()
@@ -144,7 +144,7 @@ func TestSameSourceSameDigest(t *testing.T) {
 	assert.Equal(t, digest(second), first, "something outside the source gets into the image: see .ko.yaml and .github/resolve.sh")
 }
 
-// patchedGo is the folder of a `go` that compiles another path of the time zones into the program, as nixpkgs' does.
+// patchedGo returns the folder of a `go` that compiles another time zone path into the program, as the one of nixpkgs does.
 func patchedGo(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -192,7 +192,7 @@ func imageFor(t *testing.T, platform v1.Platform) v1.Image {
 	return nil
 }
 
-// addedFiles are the regular files that ko put on top of the base.
+// addedFiles returns the regular files that ko added to the base.
 func addedFiles(t *testing.T, image v1.Image) map[string][]byte {
 	t.Helper()
 	layers, err := image.Layers()

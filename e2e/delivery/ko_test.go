@@ -19,15 +19,15 @@ import (
 
 var imageField = regexp.MustCompile(`(?m)^[ -]*image: (\S+)$`)
 
-// A koRun is one call of .github/resolve.sh in a source tree, as CI publishes it. It pushes to the registry of the tests and builds
-// on the base found there.
+// A koRun is one call of .github/resolve.sh in a source tree, as CI makes it. It builds on the base image in the tests' registry and
+// pushes there.
 type koRun struct {
 	dir  string
-	repo string   // below the registry; the same content has the same digest in every repository
-	env  []string // on top of the environment of the tests
+	repo string   // within the registry; the same content has the same digest in every repository
+	env  []string // added to the tests' environment
 }
 
-// resolve returns the manifests with the image in place, and the image's reference.
+// resolve returns the manifests with the image filled in, and the image's reference.
 func (r koRun) resolve(args ...string) (manifests, reference string, err error) {
 	bin, err := koBinary()
 	if err != nil {
@@ -47,8 +47,8 @@ func (r koRun) resolve(args ...string) (manifests, reference string, err error) 
 		"PATH="+filepath.Dir(bin)+":"+os.Getenv("PATH"),
 		"KO_DOCKER_REPO="+host+"/"+r.repo,
 		"KO_DEFAULTBASEIMAGE="+host+"/base",
-		"DOCKER_CONFIG="+filepath.Join(scratch, "no-docker-config"), // no credential helper of this machine is asked
-		"GITHUB_REPOSITORY=",                                        // as at a desk, also when this is CI
+		"DOCKER_CONFIG="+filepath.Join(scratch, "no-docker-config"), // so that no credential helper of this machine is called
+		"GITHUB_REPOSITORY=",                                        // as on a developer's machine, even if this is CI
 	)
 	cmd.Env = append(cmd.Env, r.env...)
 	cmd.Stdin = strings.NewReader(strings.Join(documents, "---\n"))
@@ -57,7 +57,7 @@ func (r koRun) resolve(args ...string) (manifests, reference string, err error) 
 	if err := cmd.Run(); err != nil {
 		return "", "", fmt.Errorf("resolve.sh %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	// ko says nothing when no entry of .ko.yaml fits: it builds with its defaults, and the result looks fine.
+	// If no entry of .ko.yaml fits, ko silently builds with its defaults, and the result looks fine.
 	if !strings.Contains(stderr.String(), "Using build config anthropic-oauth-proxy for "+importPath) {
 		return "", "", fmt.Errorf("ko did not use the build config of .ko.yaml: its main must be ./%s; ko said: %s", command, &stderr)
 	}
@@ -68,12 +68,12 @@ func (r koRun) resolve(args ...string) (manifests, reference string, err error) 
 	return stdout.String(), images[0][1], nil
 }
 
-// digest is what is left of a resolved reference in whichever repository.
+// digest returns the digest of a resolved reference, without its repository.
 func digest(reference string) string { return reference[strings.Index(reference, "@")+1:] }
 
 type built struct{ manifests, reference string }
 
-// theBuild is the image as this tree makes it, built once for all tests that look at it.
+// theBuild is the image of this tree, built once for all tests.
 var theBuild = sync.OnceValues(func() (built, error) {
 	dir, err := source()
 	if err != nil {
@@ -102,11 +102,11 @@ func builtIndex(t *testing.T) v1.ImageIndex {
 	return index
 }
 
-// What Argo CD will read: the same objects as in k8s/, each of which still decodes, with the digest in the place of ko://.
+// What Argo CD will read: the same objects as in k8s/, with the digest instead of ko://. Each must still decode.
 func TestResolvedManifestsDecode(t *testing.T) {
 	objects := 0
 	for document := range strings.SplitSeq(theImage(t).manifests, "\n---\n") {
-		if strings.TrimSpace(strings.Trim(document, "-")) == "" { // ko ends with an empty document
+		if strings.TrimSpace(strings.Trim(document, "-")) == "" { // ko's output ends with an empty document
 			continue
 		}
 		_, err := decode(document)

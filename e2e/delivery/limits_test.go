@@ -15,7 +15,7 @@ import (
 
 const mebibyte = 1 << 20
 
-// proxyConfig is what these tests need to know of config.toml.
+// proxyConfig is the part of config.toml that these tests need.
 type proxyConfig struct {
 	Proxy struct {
 		ListenAddr       string `toml:"listen_addr"`
@@ -34,7 +34,7 @@ func configOf(t *testing.T, m manifests) proxyConfig {
 	return config
 }
 
-// The pod starts with exactly these arguments and this file, so the binary must take them.
+// The pod starts with exactly these arguments and this file, so the binary must accept them.
 func TestTheBinaryAcceptsItsConfiguration(t *testing.T) {
 	m := rendered(t)
 	assert.DeepEqual(t, m.container().Args, []string{"--config=" + m.container().VolumeMounts[0].MountPath + "/config.toml"})
@@ -51,7 +51,7 @@ func TestTheBinaryAcceptsItsConfiguration(t *testing.T) {
 	assert.Equal(t, config.Proxy.UpstreamURL, "https://"+upstreamName)
 }
 
-// preStop and drain share the pod's grace period; what is left over is for aborting, logging and exiting.
+// preStop and drain share the pod's grace period. The rest of it is for aborting, logging and exiting.
 func TestGracePeriodCoversPreStopAndDrain(t *testing.T) {
 	m := rendered(t)
 	preStop := m.container().Lifecycle.PreStop.Sleep.Seconds
@@ -65,21 +65,21 @@ func TestGracePeriodCoversPreStopAndDrain(t *testing.T) {
 	assert.Assert(t, preStop < hang && hang < grace, "preStop counts against the probe's grace period too")
 }
 
-// What the configuration allows fits into GOMEMLIMIT, and that into the kernel's limit with room for what Go does not count: the
-// binary's own pages and the kernel's socket buffers. e2e/hostile tries it.
+// What the configuration allows fits into GOMEMLIMIT, and GOMEMLIMIT fits into the kernel's limit. The difference is for what Go does
+// not count: the binary's own pages and the kernel's socket buffers. e2e/hostile measures it.
 func TestMemoryLimitCoversWhatTheConfigurationAllows(t *testing.T) {
 	m := rendered(t)
 	config := configOf(t, m).Proxy
 	goMemLimit, limit := goMemLimit(t, m), m.container().Resources.Limits.Memory().Value()
 	assert.Assert(t, config.MaxBodyBytes <= config.MaxBufferedBytes)
 	assert.Assert(t, config.MaxBufferedBytes+config.MaxConnections*64<<10 < goMemLimit)
-	assert.Assert(t, goMemLimit+32*mebibyte <= limit, "the kernel would kill before the collector works harder")
-	assert.Equal(t, m.container().Resources.Requests.Memory().Value(), limit, "a node short of memory evicts others first")
+	assert.Assert(t, goMemLimit+32*mebibyte <= limit, "the kernel would kill the process before Go collects garbage harder")
+	assert.Equal(t, m.container().Resources.Requests.Memory().Value(), limit, "the request must equal the limit, so that a node short of memory evicts other pods first")
 	_, throttled := m.container().Resources.Limits["cpu"]
 	assert.Assert(t, !throttled, "a CPU limit delays every event of every stream")
 }
 
-// goMemLimit reads Go's notation (224MiB), which is Kubernetes' (224Mi) and a B.
+// goMemLimit reads Go's notation (224MiB), which is that of Kubernetes (224Mi) plus a B.
 func goMemLimit(t *testing.T, m manifests) int64 {
 	t.Helper()
 	for _, variable := range m.container().Env {
@@ -91,6 +91,6 @@ func goMemLimit(t *testing.T, m manifests) int64 {
 			return quantity.Value()
 		}
 	}
-	t.Fatal("the container has no GOMEMLIMIT: the collector would let the heap grow past the memory limit")
+	t.Fatal("the container has no GOMEMLIMIT: the heap could grow past the memory limit")
 	return 0
 }

@@ -18,7 +18,7 @@ import (
 
 const namespace = "anthropic-oauth-proxy"
 
-// Every object decodes strictly, there is one of each kind, and nothing else: load says so or returns an error.
+// Every object decodes strictly, and there is exactly one of each kind. Otherwise load returns an error.
 func TestObjectsDecodeStrictlyAndBelongTogether(t *testing.T) {
 	m := rendered(t)
 	assert.Equal(t, m.namespace.Name, namespace)
@@ -37,8 +37,9 @@ func TestObjectsDecodeStrictlyAndBelongTogether(t *testing.T) {
 	assert.Equal(t, m.pod().Spec.Volumes[0].ConfigMap.Name, m.config.Name)
 }
 
-// The migration needs the old pod and the new one side by side. The old objects are all called anthropic-oauth-proxy and its pod
-// is labelled app: anthropic-oauth-proxy: a shared name would roll the old pod away, a shared label would mix the two up.
+// The migration runs the old and the new pod side by side. The old objects are all called anthropic-oauth-proxy, and the old pod
+// has the label app: anthropic-oauth-proxy. With the same name, Kubernetes would replace the old pod. With the same label, a Service
+// would select both.
 func TestNewPodStandsBesideTheOldOne(t *testing.T) {
 	m := rendered(t)
 	for _, object := range []metav1.Object{m.account, m.config, m.service, m.networkPolicy, m.deployment} {
@@ -48,13 +49,13 @@ func TestNewPodStandsBesideTheOldOne(t *testing.T) {
 	for _, selector := range []map[string]string{m.service.Spec.Selector, m.deployment.Spec.Selector.MatchLabels, m.networkPolicy.Spec.PodSelector.MatchLabels} {
 		assert.Assert(t, len(selector) > 0)
 		assert.Assert(t, !labels.SelectorFromSet(selector).Matches(old), "%v selects the old pod", selector)
-		// Argo CD writes this label on what it manages; in a selector it would change under us.
+		// Argo CD sets this label on what it manages, so a selector must not use it.
 		assert.Assert(t, selector["app.kubernetes.io/instance"] == "")
 	}
 	assert.Assert(t, !labels.SelectorFromSet(old).Matches(labels.Set(m.pod().Labels)), "the old objects select the new pod")
 }
 
-// The operator forwards the Service's own ports and no other, so 8080 is what keeps Aperture's address alive.
+// The operator forwards only the Service's ports, so the Service needs 8080 for Aperture's address to work.
 func TestServiceIsTheTailnetDevice(t *testing.T) {
 	m := rendered(t)
 	assert.DeepEqual(t, m.service.Annotations, map[string]string{
@@ -111,7 +112,7 @@ func TestPodPassesTheNamespacesOwnPolicy(t *testing.T) {
 	assert.NilError(t, checkPodSecurity(rendered(t)))
 }
 
-// checkPodSecurity asks the admission plugin's own code at the level that the namespace demands.
+// checkPodSecurity runs the admission plugin's own code at the level that the namespace enforces.
 func checkPodSecurity(m manifests) error {
 	latest := podsecurity.LevelVersion{Level: podsecurity.LevelPrivileged, Version: podsecurity.LatestVersion()}
 	policies, problems := podsecurity.PolicyToEvaluate(m.namespace.Labels, podsecurity.Policy{Enforce: latest, Audit: latest, Warn: latest})
@@ -127,12 +128,12 @@ func checkPodSecurity(m manifests) error {
 	}
 	result := policy.AggregateCheckResults(evaluator.EvaluatePod(policies.Enforce, &m.pod().ObjectMeta, &m.pod().Spec))
 	if !result.Allowed {
-		return fmt.Errorf("the namespace would refuse the pod: %s\nmend the securityContext in k8s/deployment.yaml", result.ForbiddenDetail())
+		return fmt.Errorf("the namespace would refuse the pod: %s\ncorrect the securityContext in k8s/deployment.yaml", result.ForbiddenDetail())
 	}
 	return nil
 }
 
-// A deploy at noon: the new pod is ready before the old one is asked to go.
+// A deploy does not interrupt service: the new pod is ready before the old one is stopped.
 func TestRolloutNeverLeavesTheServiceEmpty(t *testing.T) {
 	m := rendered(t)
 	assert.Equal(t, *m.deployment.Spec.Replicas, int32(1))
@@ -144,12 +145,12 @@ func TestRolloutNeverLeavesTheServiceEmpty(t *testing.T) {
 		assert.Equal(t, probe.HTTPGet.Port.String(), m.container().Ports[0].Name)
 		assert.Assert(t, probe.TimeoutSeconds <= probe.PeriodSeconds, "probes would overlap")
 	}
-	// A restart cuts every stream, so a node that is slow for half a minute must not cause one.
+	// A restart cuts every stream. A node that is slow for half a minute must not cause one.
 	liveness := m.container().LivenessProbe
 	assert.Assert(t, liveness.PeriodSeconds*liveness.FailureThreshold >= 60)
-	// The namespace, and the device with it, outlives every mistake in the branch.
+	// No mistake in the branch may delete the namespace, because the tailnet device would go with it.
 	assert.Equal(t, m.namespace.Annotations["argocd.argoproj.io/sync-options"], "Prune=false,Delete=false")
-	// A changed configuration is a new ConfigMap, which changes the pod; the old one stays until the new pod is healthy.
+	// A changed configuration becomes a new ConfigMap, which changes the pod. The old one stays until the new pod is healthy.
 	assert.Assert(t, strings.HasPrefix(m.config.Name, "oauth-proxy-") && *m.config.Immutable)
 	assert.Equal(t, m.config.Annotations["argocd.argoproj.io/sync-options"], "PruneLast=true")
 }

@@ -13,10 +13,10 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// A network is a network namespace with a loopback interface and nothing else, as a pod has one of its own. In it every port is
-// free, 443 and 8080 too, and nothing can leave the machine. It needs root.
+// A network is a network namespace that has only a loopback interface. Like a pod's, it is separate: every port is free, including
+// 443 and 8080, and nothing can leave the machine. It needs root.
 type network struct {
-	path  string // what runc joins
+	path  string // runc joins it
 	calls chan func()
 }
 
@@ -25,7 +25,7 @@ func newNetwork(t *testing.T) *network {
 	n := &network{calls: make(chan func())}
 	ready := make(chan error)
 	go func() {
-		// Never unlocked: the thread ends with this goroutine, and the namespace with its last user.
+		// The thread is never unlocked, so it ends with this goroutine. The namespace ends with its last user.
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
@@ -58,7 +58,7 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(socket, unix.SIOCSIFFLAGS, request)
 }
 
-// run calls f on the thread that is inside: a socket belongs to the namespace in which it was made, wherever it is used later.
+// run calls f on the thread inside the namespace. A socket belongs to the namespace in which it was made, wherever it is used later.
 func (n *network) run(f func()) {
 	done := make(chan struct{})
 	n.calls <- func() { defer close(done); f() }
@@ -73,8 +73,8 @@ func (n *network) listen(t *testing.T, address string) (listener net.Listener) {
 	return listener
 }
 
-// client is an HTTP client inside. Addresses must be literal: a name would be looked up by another thread, outside. Each request
-// has a connection of its own, since a drain waits for clients that might use theirs once more.
+// client returns an HTTP client inside the namespace. Addresses must be literal, because another thread outside would look up a
+// name. Each request has its own connection, because a drain waits for connections that a client might use again.
 func (n *network) client() *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,

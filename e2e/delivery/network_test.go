@@ -18,7 +18,7 @@ type party struct {
 	address   string
 }
 
-// operatorPod is the pod that the Tailscale Operator makes for the Service.
+// operatorPod is the pod that the Tailscale Operator creates for the Service.
 func operatorPod(m manifests, namespace string) party {
 	return party{namespace: namespace, labels: labels.Set{
 		"tailscale.com/managed":              "true",
@@ -91,7 +91,7 @@ func TestThePodReachesOnlyNamesAndPublicHTTPS(t *testing.T) {
 	}
 }
 
-// allows is what NetworkPolicy says about one rule, for the fields that ours use.
+// allows evaluates one rule as NetworkPolicy defines it, for the fields that our rules use.
 func allows(t *testing.T, peers []networkingv1.NetworkPolicyPeer, ports []networkingv1.NetworkPolicyPort, other party, protocol corev1.Protocol, port int32) bool {
 	t.Helper()
 	assert.Assert(t, len(peers) > 0 && len(ports) > 0, "an empty list of peers or ports means all of them")

@@ -25,19 +25,19 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// A pod is the image, started by runc the way a kubelet would have it started for the manifest: its user, arguments, environment,
-// files, capabilities, seccomp profile and memory limit, in a network of its own. No kubelet means: no probes and no preStop.
+// A pod is the image as runc would run it for a kubelet: with the manifest's user, arguments, environment, files, capabilities,
+// seccomp profile and memory limit, in its own network. There is no kubelet, so there are no probes and no preStop.
 type pod struct {
-	pid    int // as seen from here
+	pid    int // outside of the container
 	memory string
 	bundle string
 	id     string
 	logs   lockedBuffer
-	ended  chan struct{} // closed once the process has ended, with err as runc reports it
+	ended  chan struct{} // closed when the process has ended; err is then what runc reported
 	err    error
 }
 
-// startPod returns when the process of the container has started.
+// startPod returns when the container's process has started.
 func startPod(t *testing.T, m manifests, n *network) *pod {
 	t.Helper()
 	if _, err := exec.LookPath("runc"); err != nil {
@@ -57,10 +57,10 @@ func startPod(t *testing.T, m manifests, n *network) *pod {
 	assert.NilError(t, cmd.Start())
 	go func() { p.err = cmd.Wait(); close(p.ended) }()
 	t.Cleanup(func() {
-		_ = p.runc("delete", "--force", p.id).Run() // gone already when all went well
+		_ = p.runc("delete", "--force", p.id).Run() // it no longer exists if all went well
 		<-p.ended
 		if t.Failed() {
-			t.Logf("the container said:\n%s", p.logs.String())
+			t.Logf("the container printed:\n%s", p.logs.String())
 		}
 	})
 	p.waitFor(t, "the container's process", func() bool {
@@ -96,7 +96,7 @@ func (p *pod) spec(t *testing.T, m manifests, image v1.Image, n *network) *specs
 
 	memory := container.Resources.Limits.Memory().Value()
 	spec := &specs.Spec{
-		Version: "1.0.2", // no field here is younger, and Debian's runc knows nothing younger
+		Version: "1.0.2", // no field here needs a newer version, and Debian's runc accepts no newer one
 		Process: &specs.Process{
 			User:            specs.User{UID: uint32(*security.RunAsUser), GID: uint32(*security.RunAsGroup)},
 			Args:            append(config.Config.Entrypoint, container.Args...),
@@ -125,7 +125,7 @@ func (p *pod) spec(t *testing.T, m manifests, image v1.Image, n *network) *specs
 			ReadonlyPaths: []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
 		},
 	}
-	// RuntimeDefault: the profile of Docker, from which containerd's own descends.
+	// RuntimeDefault: Docker's profile, on which containerd's is based.
 	spec.Linux.Seccomp, err = seccomp.GetDefaultProfile(spec)
 	assert.NilError(t, err)
 	return spec
@@ -138,7 +138,7 @@ func (p *pod) write(t *testing.T, name, content string) {
 	assert.NilError(t, os.WriteFile(path, []byte(content), 0o644))
 }
 
-// memoryCgroup is the folder of the kernel's account of pid, in either version of cgroups.
+// memoryCgroup returns the folder of pid's memory cgroup, for cgroups version 1 or 2.
 func memoryCgroup(t *testing.T, pid int) string {
 	t.Helper()
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
@@ -156,7 +156,7 @@ func memoryCgroup(t *testing.T, pid int) string {
 	return unified
 }
 
-// account reads a figure of the kernel's account, by its name in version 2 or in version 1.
+// account reads a value from the memory cgroup, by its name in version 2 or in version 1.
 func (p *pod) account(t *testing.T, names ...string) int64 {
 	t.Helper()
 	for _, name := range names {
@@ -202,7 +202,7 @@ func unpack(t *testing.T, image v1.Image, dir string) {
 	}
 }
 
-// lockedBuffer takes what the container prints while the test reads it.
+// lockedBuffer stores what the container prints, while the test may read it.
 type lockedBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

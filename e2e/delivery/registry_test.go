@@ -28,10 +28,10 @@ const (
 	baseLayers   = 1
 )
 
-// platforms are what .ko.yaml must build.
+// platforms are the ones that .ko.yaml must build for.
 var platforms = []v1.Platform{{OS: "linux", Architecture: "amd64"}, {OS: "linux", Architecture: "arm64"}}
 
-// registryHost is the address of a registry in this process, with the base image already in it as "base".
+// registryHost returns the address of a registry in this process. It already has the base image, as "base".
 var registryHost = sync.OnceValues(func() (string, error) {
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	host := strings.TrimPrefix(server.URL, "http://")
@@ -41,8 +41,8 @@ var registryHost = sync.OnceValues(func() (string, error) {
 	return host, nil
 })
 
-// pushBase makes what the proxy takes from distroless/static:nonroot: a user, a home, a /tmp, and certificates. The only
-// authority in it is our own, so a container on this base can speak TLS to the stand-in and to nobody else.
+// pushBase makes a base image with what the proxy needs from distroless/static:nonroot: a user, a home, a /tmp, and certificates. Its
+// only authority is the tests', so a container on this base can speak TLS only to the stand-in.
 func pushBase(reference string) error {
 	trusted, err := upstreamAuthority()
 	if err != nil {
@@ -113,5 +113,5 @@ func baseLayer(certificates []byte) (v1.Layer, error) {
 	}, tarball.WithMediaType(types.OCILayer))
 }
 
-// upstreamAuthority is the only one that the base image trusts.
+// upstreamAuthority is the only authority that the base image trusts.
 var upstreamAuthority = sync.OnceValues(standin.NewAuthority)

@@ -22,7 +22,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// manifests is everything that k8s/ deploys: one object of each of these kinds, and no other.
+// manifests is everything that k8s/ deploys: exactly one object of each of these kinds.
 type manifests struct {
 	namespace     *corev1.Namespace
 	account       *corev1.ServiceAccount
@@ -36,8 +36,8 @@ func (m manifests) pod() *corev1.PodTemplateSpec { return &m.deployment.Spec.Tem
 
 func (m manifests) container() *corev1.Container { return &m.pod().Spec.Containers[0] }
 
-// render is `kubectl kustomize dir/k8s`, one YAML document per object, without what the optional component k8s/monitoring adds
-// when somebody switches it on: the component has its own tests.
+// render runs `kubectl kustomize dir/k8s` and returns one YAML document per object. It leaves out the optional component
+// k8s/monitoring, which has its own tests.
 func render(dir string) ([]string, error) {
 	objects, err := kustomize(filepath.Join(dir, "k8s"))
 	if err != nil {
@@ -58,7 +58,7 @@ func render(dir string) ([]string, error) {
 		if optional[object.CurId()] {
 			continue
 		}
-		document, err := object.AsYAML() // Kustomize lets a repeated field pass; this does not
+		document, err := object.AsYAML() // fails on a repeated field, which Kustomize accepts
 		if err != nil {
 			return nil, fmt.Errorf("k8s/: the %s %s: %w", object.GetKind(), object.GetName(), err)
 		}
@@ -71,7 +71,7 @@ func kustomize(dir string) (resmap.ResMap, error) {
 	return krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 }
 
-// decode is as strict as a kube-apiserver that is asked for strict field validation: no unknown and no repeated field.
+// decode is as strict as a kube-apiserver with strict field validation: it refuses unknown and repeated fields.
 func decode(document string) (runtime.Object, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, networkingv1.AddToScheme} {
@@ -87,7 +87,7 @@ func decode(document string) (runtime.Object, error) {
 	return object, nil
 }
 
-// unmarshalStrict is for what has no Kubernetes type here: spelling counts, upper and lower case too, and nothing may be repeated.
+// unmarshalStrict decodes what has no Kubernetes type here. It refuses misspelt fields, wrong upper or lower case, and repeated fields.
 func unmarshalStrict(source []byte, into any) error {
 	content, err := yaml.YAMLToJSONStrict(source)
 	if err != nil {

@@ -19,10 +19,10 @@ const (
 	koVersion  = "v0.19.1"
 )
 
-// repository is the tree under test: these tests run in e2e/delivery.
+// repository is the path of the tree under test, from e2e/delivery, where these tests run.
 const repository = "../.."
 
-// scratch lives as long as the test binary: what several tests share stands there (ko, the first image).
+// scratch is a folder for what several tests share (ko, the first image). It exists as long as the test binary runs.
 var scratch string
 
 func TestMain(m *testing.M) {
@@ -37,7 +37,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// unavailable ends a test for want of a tool. At a desk that is a skip; in CI every tool must be there, so it is a failure.
+// unavailable ends a test because a tool is missing. It skips the test on a developer's machine. In CI, which must have every tool, it
+// fails the test.
 func unavailable(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
@@ -46,14 +47,14 @@ func unavailable(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// source is a copy of the repository as it is now. Everything is built from it, so that every test of a run sees the same source,
-// even while somebody goes on editing.
+// source is a copy of the repository as it is now. All tests of a run build from it, so they see the same source even if somebody is
+// editing.
 var source = sync.OnceValues(func() (string, error) {
 	dir := filepath.Join(scratch, "source")
 	return dir, checkout.Copy(repository, dir)
 })
 
-// koBinary installs ko as it was released, with the dependencies of its own go.mod. Ours need not name them.
+// koBinary installs ko as released, with its own go.mod's dependencies, so ours does not need them.
 var koBinary = sync.OnceValues(func() (string, error) {
 	cmd := exec.Command("go", "install", "github.com/google/ko@"+koVersion)
 	cmd.Env = append(os.Environ(), "GOBIN="+scratch, "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "GOOS=", "GOARCH=")

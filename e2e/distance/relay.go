@@ -1,4 +1,4 @@
-// Package distance puts a server far away: behind a Relay, which can also change its target.
+// Package distance simulates a server that is far away. Its Relay adds the delay, and can also switch to another server.
 package distance
 
 import (
@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Relay passes connections on, and every byte as late as if the path were long: half a round trip after it came, and the first
-// ones of a connection a round trip later still, since they would have waited for TCP's handshake. What is under way has room
-// enough, so the path has as much bandwidth as the machine; it loses nothing, and TCP's slow start does not show.
+// Relay forwards connections and delays every byte by half a round trip. It delays the first bytes of a connection by one round trip
+// more, the time of TCP's handshake. It buffers as much as needed, so the path has the bandwidth of the machine. It loses nothing and
+// does not simulate TCP's slow start.
 type Relay struct {
 	listener net.Listener
 	oneWay   time.Duration
@@ -19,10 +19,10 @@ type Relay struct {
 	dialed   atomic.Int64
 }
 
-// underWay is how many pieces of a connection can be under way in one direction, each of up to a read's size.
+// underWay is how many pieces of a connection can be in flight in one direction. A piece is what one read returned.
 const underWay = 1 << 14
 
-// NewRelay listens on loopback for connections to the target, until Close.
+// NewRelay listens on loopback until Close, and forwards connections to the target.
 func NewRelay(target string, roundTrip time.Duration) (*Relay, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,10 +34,10 @@ func NewRelay(target string, roundTrip time.Duration) (*Relay, error) {
 	return r, nil
 }
 
-// Addr is where it listens.
+// Addr returns the address on which it listens.
 func (r *Relay) Addr() string { return r.listener.Addr().String() }
 
-// Switch sends new connections elsewhere, as kube-proxy does; an established one stays where it is.
+// Switch sends new connections to another target, as kube-proxy does. Established connections stay.
 func (r *Relay) Switch(target string) {
 	r.target.Store(target)
 	r.dialed.Store(0)
@@ -46,7 +46,7 @@ func (r *Relay) Switch(target string) {
 // Dialed returns how many connections there have been since the last Switch.
 func (r *Relay) Dialed() int64 { return r.dialed.Load() }
 
-// Close takes no further connections. Those that stand end with their clients or servers.
+// Close accepts no further connections. Open ones end when their client or server ends them.
 func (r *Relay) Close() error { return r.listener.Close() }
 
 func (r *Relay) serve() {
@@ -68,7 +68,7 @@ func (r *Relay) serve() {
 	}
 }
 
-// carry passes bytes on, and at last the end of the stream. A connection that breaks breaks the other.
+// carry forwards bytes, and then the end of the stream. If one connection breaks, it breaks the other.
 func (r *Relay) carry(from, to *net.TCPConn, connected time.Time) {
 	type piece struct {
 		data []byte // nil: the end
@@ -77,7 +77,7 @@ func (r *Relay) carry(from, to *net.TCPConn, connected time.Time) {
 	pieces := make(chan piece, underWay)
 	go func() {
 		for p := range pieces {
-			time.Sleep(time.Until(p.due)) // this is the wire, not a wait for anything
+			time.Sleep(time.Until(p.due)) // this simulates the wire; it does not wait for an event
 			if p.data == nil {
 				_ = to.CloseWrite() // it may be broken already
 			} else if _, err := to.Write(p.data); err != nil {

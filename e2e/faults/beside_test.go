@@ -8,7 +8,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// peer is a scripted upstream of either protocol, as far as tests of clients need to know it.
+// peer is what tests of clients need of a scripted upstream, over either protocol.
 type peer interface {
 	follow(path string, s script)
 	arrives(path string, n int)
@@ -17,27 +17,28 @@ type peer interface {
 	upstream() upstream
 }
 
-// script is what a peer does with a request. It reads all of it, sends the beginning of an answer, waits, and sends the end.
+// script says what a peer does with a request. By default it reads the request, sends the beginning of an answer, waits, and sends the
+// end.
 type script struct {
-	unread bool            // it does not read the body, of which little finds room on the way
-	late   bool            // the answer begins after the wait only
-	flood  bool            // it is longer than any client's patience
-	aside  bool            // its connection is for it alone
-	pulse  bool            // while it waits it sends events
-	until  <-chan struct{} // not nil: this is what it waits for
-	gone   chan<- struct{} // not nil: it waits until the proxy gives the request up, and closes this; there is no end of the answer
+	unread bool            // it does not read the body, and little of it fits into buffers
+	late   bool            // the answer begins only after the wait
+	flood  bool            // the answer is longer than any client reads
+	aside  bool            // no other request uses its connection
+	pulse  bool            // it sends events while it waits
+	until  <-chan struct{} // if set, it waits until this is closed
+	gone   chan<- struct{} // if set, it waits until the proxy cancels the request, and closes this instead of ending the answer
 }
 
 // inflow is a piece of a flood.
 var inflow = strings.Repeat(event, 32<<10/len(event))
 
-// player is a request, as scripts see it.
+// player is what scripts need of a request.
 type player interface {
 	asked
-	stream()               // begins an answer that is a stream of events
-	send(text string) bool // sends a piece, and returns whether another can follow
-	finish(text string)    // sends the last one
-	gone() bool            // waits until the proxy gives the request up
+	stream()               // begins an event stream as the answer
+	send(text string) bool // sends a piece and reports whether another one can follow
+	finish(text string)    // sends the last piece
+	gone() bool            // waits until the proxy cancels the request
 	unread()
 	aside()
 	pause(word <-chan struct{}, meanwhile ...func())
@@ -78,13 +79,13 @@ func (s script) play(p player) {
 	p.finish(event)
 }
 
-// watched is a world with a stream that no fault may disturb. It begins before the fault, goes on all the time, and is looked at after
-// it. Over HTTP/2 it runs on the first connection, which takes no further request since it has said GOAWAY; faults happen on later ones.
+// watched is a world with a second stream that no fault may disturb. The stream begins before the fault, runs throughout, and is checked
+// afterwards. Over HTTP/2 it has the first connection, which takes no further requests after its GOAWAY. Faults happen on later ones.
 type watched struct {
 	*world
 	up     peer
 	beside *conn
-	finish chan struct{} // closed to let that stream come to its end
+	finish chan struct{} // closed to let that stream end
 }
 
 const (
@@ -98,11 +99,11 @@ func watch(t *testing.T, up peer, settings ...string) watched {
 	up.follow(besidePath, script{aside: true, pulse: true, until: w.finish})
 	w.world = newWorld(t, up.upstream(), settings...)
 	w.beside = w.open(besidePath)
-	w.beside.expect(event) // so the GOAWAY has been read
+	w.beside.expect(event) // so the proxy has read the GOAWAY
 	return w
 }
 
-// undisturbed demands that the proxy goes on serving, and lets the stream beside the fault end, which must not have noticed anything.
+// undisturbed checks that the proxy still serves, then ends the second stream and checks that it received exactly its events.
 func (w watched) undisturbed() {
 	w.t.Helper()
 	after := w.post(afterPath, "{}")
@@ -114,7 +115,7 @@ func (w watched) undisturbed() {
 	assert.Assert(w.t, len(text) > 2*len(event) && strings.ReplaceAll(text, event, "") == "", "%q", text)
 }
 
-// protocols are the upstreams before which tests of clients run.
+// protocols are the upstreams that tests of clients run with.
 var protocols = []struct {
 	name string
 	open func(t *testing.T, settings ...string) watched
@@ -129,7 +130,7 @@ func wait[T any](t *testing.T, ch <-chan T, what string) (v T) {
 	select {
 	case v = <-ch:
 	case <-time.After(patience):
-		t.Fatalf("waited in vain until %s", what)
+		t.Fatalf("this did not happen in time: %s", what)
 	}
 	return v
 }

@@ -11,16 +11,16 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// departure is a row of the matrix: the moment at which a client leaves. leave has it leave in one of the three ways that TCP has,
-// and demands that its request ends as told.
+// departure is a row of the matrix: the moment at which a client leaves. The leaver ends the client's connection in one of TCP's
+// three ways and checks how the request ended.
 type departure struct {
 	moment   string
 	settings []string
 	test     func(w watched, leave leaver)
-	reach    int // at most so many requests for /faulty reach the upstream
+	reach    int // how many requests for /faulty may reach the upstream
 }
 
-// leaver has a client leave, does what is to be done then, and demands that its request ends as told.
+// leaver makes a client leave, calls the functions in then, and checks that its request ended as wanted.
 type leaver func(c *conn, want end, then ...func())
 
 var departures = []departure{
@@ -31,20 +31,20 @@ var departures = []departure{
 	}, 0},
 	{"within a chunked body", nil, func(w watched, leave leaver) {
 		c := w.begin("POST", "/faulty", "Transfer-Encoding: chunked", "5\r\nfirst\r\n")
-		w.reaches("proxy_held_body_bytes", 1<<20) // whatever comes
+		w.reaches("proxy_held_body_bytes", 1<<20) // an unknown length reserves 1 MiB
 		leave(c, left)
 	}, 0},
 	{"before its body, with 100 Continue", nil, func(w watched, leave leaver) {
 		c := w.begin("POST", "/faulty", "Expect: 100-continue\r\nContent-Length: 500", "")
-		const hint = "HTTP/1.1 100 Continue\r\n\r\n"
-		got := make([]byte, len(hint))
+		const informational = "HTTP/1.1 100 Continue\r\n\r\n"
+		got := make([]byte, len(informational))
 		_, err := io.ReadFull(c.in, got)
 		assert.NilError(w.t, err)
-		assert.Equal(w.t, string(got), hint)
+		assert.Equal(w.t, string(got), informational)
 		leave(c, left)
 	}, 0},
-	{"waiting for room for its body", []string{"max_body_bytes = 1000", "max_buffered_bytes = 1000"}, behind(900, true), 1}, // what has come is read, and sent
-	{"in the queue", []string{"max_connections = 2"}, behind(2, false), 0},                                                  // one is for the stream beside
+	{"waiting for the body budget", []string{"max_body_bytes = 1000", "max_buffered_bytes = 1000"}, behind(900, true), 1}, // what has arrived is read, and sent
+	{"in the queue", []string{"max_connections = 2"}, behind(2, false), 0},                                                // one slot is for the second stream
 	{"within the upload", nil, during(script{unread: true, late: true}, upload(8<<20), left), 1},
 	{"before the headers", nil, during(script{late: true}, upload(100<<10), left), 1},
 	{"within the second attempt", []string{"timeout_secs = 2", "retries = 1"}, func(w watched, leave leaver) {
@@ -54,14 +54,15 @@ var departures = []departure{
 		leave(c, left)
 	}, 2},
 	{"within the answer", nil, during(script{}, "{}", leftWithin), 1},
-	{"within an answer of which it takes no more", nil, during(script{flood: true}, "{}", leftWithin), 1},
+	{"within an answer that it does not read", nil, during(script{flood: true}, "{}", leftWithin), 1},
 	{"between two requests", nil, func(w watched, leave leaver) {
 		leave(w.post("/good", "{}"), answered)
 	}, 0},
 }
 
-// behind has a client leave that waits behind one with a body of so many bytes. If it waits for room, that is noticed when it gets it.
-func behind(held int, room bool) func(watched, leaver) {
+// behind makes a client leave while it waits behind another one, whose body has held bytes. With budget it waits for the body budget,
+// else for a slot. The proxy notices a client that left the budget's queue only when its turn comes.
+func behind(held int, budget bool) func(watched, leaver) {
 	return func(w watched, leave leaver) {
 		done := make(chan struct{})
 		w.up.follow("/holder", script{late: true, until: done})
@@ -69,7 +70,7 @@ func behind(held int, room bool) func(watched, leaver) {
 		w.reaches("proxy_requests_in_flight", 2)
 		c := w.post("/faulty", upload(300))
 		w.reaches("proxy_requests_queued", 1)
-		if room { // its whole body has come, so the upstream may see the request first, and must not answer it
+		if budget { // its whole body has arrived, so the request may reach the upstream, which must not answer it
 			w.up.follow("/faulty", script{late: true, until: make(chan struct{})})
 			leave(c, left, func() { close(done) })
 		} else {
@@ -82,7 +83,7 @@ func behind(held int, room bool) func(watched, leaver) {
 	}
 }
 
-// during has a client leave while the upstream follows a script, which must then be given up.
+// during makes a client leave while the upstream follows a script. The proxy must then cancel the upstream's request.
 func during(s script, body string, want end) func(watched, leaver) {
 	return func(w watched, leave leaver) {
 		gone := make(chan struct{})
@@ -97,7 +98,7 @@ func during(s script, body string, want end) func(watched, leaver) {
 			w.standsStill("proxy_response_bytes_total")
 		}
 		leave(c, want)
-		wait(w.t, gone, "the proxy gives up its request")
+		wait(w.t, gone, "the proxy cancels its request")
 		w.reaches("proxy_held_body_bytes", 0)
 	}
 }
@@ -120,7 +121,8 @@ func TestClientLeaves(t *testing.T) {
 	}
 }
 
-// leaves ends a client's connection, or its side of it. To one that might still read, nothing is said any more but that this is the end.
+// leaves ends a client's connection, or only the client's side of it. After a half-close the client may still read: it must get the end
+// of the connection, and no new answer.
 func (w watched) leaves(c *conn, how string, want end, then ...func()) {
 	w.t.Helper()
 	if want == answered {
@@ -138,10 +140,10 @@ func (w watched) leaves(c *conn, how string, want end, then ...func()) {
 	}
 	rest := c.closed()
 	assert.Assert(w.t, want == leftWithin || rest == "", "%q", rest)
-	assert.Assert(w.t, !strings.Contains(rest, "\r\n0\r\n"), "half an answer came to a proper end")
+	assert.Assert(w.t, !strings.Contains(rest, "\r\n0\r\n"), "a truncated answer ended as if it were complete")
 }
 
-// standsStill waits until a counter has grown and no longer does but for the stream beside.
+// standsStill waits until a counter has grown and then stopped. The few bytes of the second stream do not count.
 func (w *world) standsStill(counter string) {
 	w.t.Helper()
 	const enough, looks = 256 << 10, 5
@@ -152,6 +154,6 @@ func (w *world) standsStill(counter string) {
 		if len(last) == looks && last[0] > enough && last[looks-1]-last[0] <= float64(2*len(event)) {
 			return ""
 		}
-		return fmt.Sprintf("%s goes on: %v", counter, last)
+		return fmt.Sprintf("%s still grows: %v", counter, last)
 	})
 }

@@ -16,13 +16,13 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/client"
 )
 
-// event is what streams consist of. half is what is left of one that breaks off.
+// event is the event of which all streams consist. half is the part of it that arrives if the stream breaks off.
 const (
 	event = "event: ping\ndata: {\"type\":\"ping\"}\n\n"
 	half  = "event: ping\nda"
 )
 
-// conn is a client's connection with one request on it, byte by byte.
+// conn is a client's connection with one request. Tests write and read it byte by byte.
 type conn struct {
 	net.Conn
 	t      *testing.T
@@ -33,18 +33,18 @@ type conn struct {
 	body   strings.Builder // what has been read of the body
 }
 
-// answer is what a client has seen in the end.
+// answer is what a client received in the end.
 type answer struct {
 	status int
 	body   string
-	err    error // nil: the answer came to its proper end
+	err    error // nil: the answer ended properly
 }
 
 func (a answer) String() string {
 	return fmt.Sprintf("status %d, %d bytes: %.300q, error %v", a.status, len(a.body), a.body, a.err)
 }
 
-// dial opens a client's connection.
+// dial opens a connection to the proxy.
 func (w *world) dial() *conn {
 	w.t.Helper()
 	c, err := net.DialTimeout("tcp", strings.TrimPrefix(w.p.URL, "http://"), patience)
@@ -76,7 +76,7 @@ func (w *world) begin(method, path, header, body string) *conn {
 	return c
 }
 
-// again sends a request on a connection that may have had others.
+// again sends a request on a connection that may have carried others.
 func (c *conn) again(method, path, header, body string) {
 	c.t.Helper()
 	c.method, c.path, c.res = method, path, nil
@@ -97,7 +97,7 @@ func (c *conn) send(text string) {
 	assert.NilError(c.t, write(c.Conn, text))
 }
 
-// head reads the response's head, if it has not been read.
+// head reads the response's status and headers unless that has been done.
 func (c *conn) head() error {
 	c.SetReadDeadline(time.Now().Add(30*time.Second + patience)) // as long as connecting may take (contract row 2.1)
 	for c.res == nil {
@@ -112,7 +112,7 @@ func (c *conn) head() error {
 	return nil
 }
 
-// expect reads exactly this from the body, and leaves the rest.
+// expect reads exactly this text from the body and no more.
 func (c *conn) expect(text string) {
 	c.t.Helper()
 	assert.NilError(c.t, c.head(), c.path)
@@ -123,7 +123,7 @@ func (c *conn) expect(text string) {
 	assert.Equal(c.t, string(got), text)
 }
 
-// rest reads the response to its end, whatever end that is.
+// rest reads the response to its end, whichever way it ends.
 func (c *conn) rest() answer {
 	c.t.Helper()
 	if err := c.head(); err != nil {
@@ -136,7 +136,7 @@ func (c *conn) rest() answer {
 	return answer{c.res.StatusCode, c.body.String(), err}
 }
 
-// patient reads a body, however long it takes in total.
+// patient reads a body. It limits each read, not the total time.
 type patient struct{ *conn }
 
 func (p patient) Read(b []byte) (int, error) {
@@ -144,7 +144,7 @@ func (p patient) Read(b []byte) (int, error) {
 	return p.res.Body.Read(b)
 }
 
-// closed waits for the end of the connection, and returns what came before.
+// closed waits for the end of the connection and returns what arrived before.
 func (c *conn) closed() string {
 	c.t.Helper()
 	c.SetReadDeadline(time.Now().Add(patience))
@@ -153,13 +153,13 @@ func (c *conn) closed() string {
 	return string(text)
 }
 
-// isTimeout reports whether a read or write was given up since it took too long.
+// isTimeout reports whether a read or write reached its deadline.
 func isTimeout(err error) bool {
 	var timeout net.Error
 	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// The three ways in which TCP ends.
+// The three ways to end a TCP connection.
 var ways = []string{"close", "half-close", "reset"}
 
 // leave ends the connection in one of the ways.

@@ -9,7 +9,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// A process that may open no further descriptor goes on with what it has, answers who is connected, and recovers.
+// A process without free descriptors keeps its running requests, answers connected clients, and recovers.
 func TestClientsTakeAllDescriptors(t *testing.T) {
 	t.Parallel()
 	up := newH1Upstream(t)
@@ -24,7 +24,7 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 	assert.Equal(t, connected.rest().status, 200)
 
 	var crowd []*conn
-	for range 500 { // the kernel accepts those that the process cannot
+	for range 500 { // the kernel completes connections that the process cannot accept
 		crowd = append(crowd, w.dial())
 	}
 	w.p.Line(t, "about descriptors", func(l binary.Line) bool { return l["level"] == "WARN" && l["outcome"] == nil })
@@ -33,7 +33,7 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 		connected.again("POST", path, "Content-Length: 2", "{}")
 		w.ended(connected, want)
 	}
-	ask("/meanwhile", failed) // there is no descriptor for a connection to the upstream
+	ask("/meanwhile", failed) // no descriptor is left for a connection to the upstream
 	close(done)
 	w.ended(stream, answered)
 	assert.Equal(t, stream.body.String(), event+event)
@@ -41,7 +41,7 @@ func TestClientsTakeAllDescriptors(t *testing.T) {
 	for _, conn := range crowd {
 		conn.Close()
 	}
-	after := w.dial() // behind them all in the kernel's queue
+	after := w.dial() // last in the kernel's queue
 	after.send("GET /health HTTP/1.1\r\nHost: p\r\nConnection: close\r\n\r\n")
 	assert.Equal(t, after.rest().status, 200)
 	w.until(func(m binary.Metrics) string {

@@ -11,7 +11,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// newStandin is an upstream that behaves.
+// newStandin returns an upstream that behaves well.
 func newStandin(t *testing.T, o standin.Options) (*standin.Server, upstream) {
 	t.Helper()
 	s, err := standin.Start(o)
@@ -20,8 +20,8 @@ func newStandin(t *testing.T, o standin.Options) (*standin.Server, upstream) {
 	return s, upstream{url: s.URL, caFile: s.CAFile, close: func() { s.Close() }}
 }
 
-// Answers over a long path must not wait for windows: with 64 KiB of them, 4 MiB would take 64 round trips (contract row 3.1). The bounds
-// are far above what it takes, since the machine may be busy.
+// Over a long path, answers must not wait for flow-control windows: with windows of 64 KiB, 4 MiB would take 64 round trips (contract row
+// 3.1). The limits are generous, because the machine may be busy.
 func TestDistance(t *testing.T) {
 	t.Parallel()
 	const roundTrip = 200 * time.Millisecond
@@ -33,7 +33,7 @@ func TestDistance(t *testing.T) {
 	w := newWorld(t, up)
 	c := client.New(w.p.URL)
 	defer c.Close()
-	assert.NilError(t, c.Ask(t.Context(), standin.Part{}, []byte("{}"))) // the connection is warm, as it mostly is
+	assert.NilError(t, c.Ask(t.Context(), standin.Part{}, []byte("{}"))) // so that the connection is open, as it usually is
 	for size, most := range map[int64]time.Duration{300_000: 4, 4 << 20: 24} {
 		begun := time.Now()
 		assert.NilError(t, c.Ask(t.Context(), standin.Part{Size: size}, []byte("{}")))
@@ -43,7 +43,7 @@ func TestDistance(t *testing.T) {
 	w.served(3)
 }
 
-// served adds so many POSTs that were answered with 200.
+// served adds n POSTs that were answered with 200 to what the counters must show.
 func (w *world) served(n float64) {
 	w.expect(n, `proxy_requests_total{method="POST",status="200"}`)
 	w.expect(n, `proxy_streams_total{outcome="complete"}`)

@@ -13,8 +13,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// newResolver runs a name server on loopback. The process asks it because it sees another /etc/resolv.conf than everybody else. That
-// takes port 53 of an address of its own, and a mount namespace.
+// newResolver runs a name server on loopback, on port 53 of its own address. A mount namespace gives the proxy an /etc/resolv.conf that
+// names it.
 func newResolver(t *testing.T, address string, answer func(query []byte) []byte) (up upstream, asked <-chan struct{}) {
 	t.Helper()
 	socket, err := net.ListenPacket("udp", address+":53")
@@ -53,7 +53,7 @@ func reply(query []byte, code byte) []byte {
 	return answer
 }
 
-// losesIPv6 gives loopback for a question for an IPv4 address, and says nothing to one for an IPv6 address. Go asks twice, 5 s each.
+// losesIPv6 answers a question for an IPv4 address with loopback, and does not answer one for an IPv6 address. Go asks twice, 5 s each.
 func losesIPv6(query []byte) []byte {
 	answer := reply(query, 0)
 	if kind := answer[len(answer)-4:]; kind[1] != 1 { // A
@@ -63,8 +63,8 @@ func losesIPv6(query []byte) []byte {
 	return append(answer, 0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 127, 0, 0, 1)
 }
 
-// TestResolver covers rows 2.1 and 2.6 for names: a name server that does not answer, or answers badly, is told to the client soon. One
-// that takes Go's resolver 10 s is no fault.
+// TestResolver covers rows 2.1 and 2.6 for name resolution: if the name server fails or is silent, the client gets an error soon. If Go's
+// resolver merely needs 10 s, the request passes.
 func TestResolver(t *testing.T) {
 	t.Parallel()
 	for i, tt := range []struct {
@@ -72,7 +72,7 @@ func TestResolver(t *testing.T) {
 		answer func(query []byte) []byte
 		reason string // "": the request is answered
 	}{
-		{"silent", func([]byte) []byte { return nil }, "cannot"}, // it is given up after as many seconds as connecting may take
+		{"silent", func([]byte) []byte { return nil }, "cannot"}, // it fails after the time limit for connecting
 		{"no such name", func(q []byte) []byte { return reply(q, 3) }, "cannot resolve the upstream's name"},
 		{"fails", func(q []byte) []byte { return reply(q, 2) }, "cannot resolve the upstream's name"},
 		{"answers nothing", func(q []byte) []byte { return reply(q, 0) }, "cannot resolve the upstream's name"},

@@ -1,19 +1,19 @@
-// Package faults is the fault matrix: what the running binary does when an upstream or a client misbehaves, in the ways and at the
-// moments that can be told apart from outside. Every test runs the binary between an upstream and clients on real sockets.
+// Package faults is the fault matrix. It tests what the running binary does when an upstream or a client misbehaves. It covers the
+// faults and the moments that differ as seen from outside. Every test runs the binary between an upstream and clients on real sockets.
 //
-//	matrix, faults              what an upstream does to a request, before its answer and within it
+//	matrix, faults              faults of an upstream before and within its answer
 //	h2connect, h2goaway         how an HTTP/2 connection begins and ends
-//	idle                        what happens to connections that carry no request
+//	idle                        faults on connections that carry no request
 //	outage, dns                 upstreams that cannot be reached
-//	distance                    one that is far away
-//	client_leave                clients that leave: every moment of a request × the three ways in which TCP ends
+//	distance                    an upstream that is far away
+//	client_leave                clients that leave: every moment of a request × three ways to end a TCP connection
 //	descriptors                 more clients than descriptors
 //
-// Most upstreams are scripted (stage, h1upstream, h2upstream): a stand-in that is a server of net/http's cannot misbehave like that.
-// Whatever a test is about, it ends the same way (world). What every client saw, its line in the log, and all counters of /metrics
-// must agree to the last unit; a stream beside the fault must not have noticed (beside); and when all sockets are closed the process
-// must be back where it began: as many goroutines and descriptors, no body held, no slot taken, nobody in the queue.
+// Most upstreams are scripted (stage, h1upstream, h2upstream), because a net/http server cannot misbehave like that. All tests end with
+// the same checks (world). For each request, the client's result, the log line and the counters of /metrics must agree exactly. A
+// second stream must not have been disturbed (beside). When all sockets are closed, the process must have as many goroutines and
+// descriptors as before, no bodies in memory, no slots in use and an empty queue.
 //
-// What only net/http decides about is not here, nor hostile bytes, which are in FuzzWire of the command. Under -race, the binary is
-// watched by the race detector as well.
+// What only net/http decides is not tested here. Hostile bytes are tested by FuzzWire in the command's folder. With -race, the binary
+// runs under the race detector too.
 package faults

@@ -6,14 +6,14 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// What an upstream that speaks HTTP/1.1 can do to a request.
+// The faults of an HTTP/1.1 upstream within a request.
 var h1faults = []fault[*h1request]{
 	{name: "FIN", do: (*h1request).fin, reason: closedConnection},
 	{name: "RST", do: (*h1request).reset, reason: "connection reset"},
 	{name: "silence", do: func(r *h1request) { r.gone() }, reason: noAnswer},
-	{name: "what is not HTTP", do: func(r *h1request) { r.say(hush + "\r\n\r\n"); r.pause(nil) }, reason: notHTTP},
+	{name: "bytes that are not HTTP", do: func(r *h1request) { r.say(hush + "\r\n\r\n"); r.pause(nil) }, reason: notHTTP},
 	{name: "HTTP/2", do: func(r *h1request) { r.say("\x00\x00\x00\x04\x00\x00\x00\x00\x00\r\n"); r.pause(nil) }, reason: notHTTP},
-	{name: "lines without an end, for ever", do: func(r *h1request) {
+	{name: "endless header lines", do: func(r *h1request) {
 		for range 2000 {
 			r.say(strings.Repeat("a", 64<<10))
 		}
@@ -23,10 +23,10 @@ var h1faults = []fault[*h1request]{
 
 func code(c http2.ErrCode) func(*h2stream) { return func(s *h2stream) { s.abandon(c) } }
 
-// never is a stream that the proxy has not opened.
+// never is the number of a stream that the proxy has not opened.
 const never = 0x7ffffff1
 
-// What an edge that speaks HTTP/2 can do to a request.
+// The faults of an HTTP/2 upstream within a request.
 var h2faults = []fault[*h2stream]{
 	{name: "RST_STREAM NO_ERROR", do: code(http2.ErrCodeNo), reason: "reset the HTTP/2 stream (NO_ERROR)"},
 	{name: "RST_STREAM INTERNAL_ERROR", do: code(http2.ErrCodeInternal), reason: "reset the HTTP/2 stream (INTERNAL_ERROR)"},
@@ -38,7 +38,7 @@ var h2faults = []fault[*h2stream]{
 	{name: "RST_STREAM REFUSED_STREAM", do: code(http2.ErrCodeRefusedStream), sent: 6, reason: "the upstream refused the request"},
 
 	{name: "FIN", do: func(s *h2stream) { s.fin() }, connection: true, reason: closedConnection},
-	{name: "FIN without a word of TLS", do: func(s *h2stream) { s.cut() }, connection: true, reason: closedConnection},
+	{name: "FIN without TLS's close_notify", do: func(s *h2stream) { s.cut() }, connection: true, reason: closedConnection},
 	{name: "RST", do: func(s *h2stream) { s.reset() }, connection: true, reason: "connection reset"},
 	{name: "half a frame and FIN", do: func(s *h2stream) { s.bytes("\x00\x00\x63\x00\x00"); s.fin() }, connection: true, reason: closedConnection},
 	{name: "GOAWAY that covers the stream, then FIN", do: func(s *h2stream) { s.goAway(s.id, http2.ErrCodeNo); s.fin() }, connection: true, reason: leftUs},

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// h1Upstream is an HTTP/1.1 upstream that says, byte by byte, what the scripts of a test tell it to. It reads requests more strictly than
-// net/http does, and fails the test over a request that has more than one reading.
+// h1Upstream is an HTTP/1.1 upstream that sends exactly the bytes that a test's script says. It parses requests more strictly than
+// net/http, and fails the test if a request is ambiguous.
 type h1Upstream struct{ *stage[*h1request] }
 
 func newH1Upstream(t *testing.T) h1Upstream { return newH1UpstreamOn(t, listen(t), "http") }
@@ -59,7 +59,7 @@ type h1request struct {
 	over     bool          // the script has ended the connection
 }
 
-// readHead reads a request's head. There is one way to write it, and the proxy must.
+// readHead reads a request's head. It accepts only one way to write it.
 func (r *h1request) readHead() bool {
 	start, err := r.in.ReadString('\n')
 	if err != nil {
@@ -77,7 +77,7 @@ func (r *h1request) readHead() bool {
 	for {
 		text, err := r.in.ReadString('\n')
 		if err != nil {
-			r.foul("a head that breaks off at %q", text)
+			r.foul("a truncated head, up to %q", text)
 			return false
 		}
 		if text == "\r\n" {
@@ -128,9 +128,9 @@ func (r *h1request) whole() bool {
 
 func (r *h1request) unread() {}
 
-func (r *h1request) aside() {} // no other request comes on this connection as long as this one is served
+func (r *h1request) aside() {} // over HTTP/1.1 no other request can use the connection meanwhile
 
-// say writes bytes.
+// say sends bytes.
 func (r *h1request) say(text string) bool { return write(r.conn, text) == nil }
 
 func (r *h1request) stream() {

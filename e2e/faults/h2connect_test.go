@@ -11,13 +11,13 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// What an upstream may say first on a connection, once TLS stands. The first connection is always a good one. A request is sent
-// before the upstream has spoken, so one that stays without an answer may have been read (contract rows 2.1 and 2.4).
+// What an upstream may send first on a connection after the TLS handshake. The first connection is always a good one. The proxy sends a
+// request before the upstream has sent anything, so an unanswered request may have been read (contract rows 2.1 and 2.4).
 func TestH2Connect(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name   string
-		hello  func(c *h2conn) bool // of every other connection
+		hello  func(c *h2conn) bool // on every connection but the first
 		settle []string
 		want   []end
 		reason string
@@ -30,7 +30,7 @@ func TestH2Connect(t *testing.T) {
 			c.bytes("HTTP/1.1 400 " + hush + "\r\nContent-Length: 0\r\n\r\n")
 			c.fin()
 			return false
-		}, nil, []end{failed}, "upstream connection failed: the "}, // net/http tells of the bytes or of the end
+		}, nil, []end{failed}, "upstream connection failed: the "}, // net/http reports either the bytes or the end
 		{"GOAWAY", func(c *h2conn) bool { c.settle(); c.goAway(0, http2.ErrCodeNo); return false }, nil, []end{failed}, ""},
 		{"GOAWAY, once", func(c *h2conn) bool {
 			c.settle()
@@ -45,13 +45,13 @@ func TestH2Connect(t *testing.T) {
 			c.fin()
 			return false
 		}, nil, []end{failed}, "the upstream closed the"},
-		{"SETTINGS that nobody may send", func(c *h2conn) bool {
+		{"invalid SETTINGS", func(c *h2conn) bool {
 			c.write(func(fr *http2.Framer) {
 				fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31})
 			})
 			return true
 		}, nil, []end{failed}, notHTTP},
-		{"SETTINGS with more in them", func(c *h2conn) bool {
+		{"SETTINGS with unknown settings", func(c *h2conn) bool {
 			c.settle(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1<<24 - 1}, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0},
 				http2.Setting{ID: 0xffff, Val: 1})
 			return true
@@ -69,7 +69,7 @@ func TestH2Connect(t *testing.T) {
 				if tt.hello(c) {
 					return true
 				}
-				c.serving.Go(func() { // a connection that says nothing ends with the fault
+				c.serving.Go(func() { // a silent connection ends after the fault
 					c.pause(cured)
 					c.fin()
 				})
@@ -89,7 +89,7 @@ func TestH2Connect(t *testing.T) {
 			for _, retry := range w.retries(logged) {
 				assert.Equal(t, retry["msg"], "retry: the upstream may have run the request already")
 			}
-			assert.Assert(t, up.requests("/first") <= 1, "what may have been read was sent again")
+			assert.Assert(t, up.requests("/first") <= 1, "a request that may have been read was sent again")
 			assert.Assert(t, up.connections() < 10, "%d connections for one request", up.connections())
 			before := up.connections()
 			_, logged = w.ended(w.request("GET", "/bare", ""), tt.want...)
@@ -108,7 +108,7 @@ func TestH2Connect(t *testing.T) {
 	}
 }
 
-// A connection that answers TCP and nothing else is given up within 60 s, whatever the timeouts are (contract row 2.5).
+// The proxy abandons a connection on which only TCP answers within 60 s, whatever the timeouts are (contract row 2.5).
 func TestH2Deaf(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)

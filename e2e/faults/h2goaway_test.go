@@ -8,8 +8,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// A connection that says goodbye: what it still answers is answered, what it has not processed is sent again on another, and it is
-// closed behind its last answer.
+// After GOAWAY, requests that the connection still answers get their answers. Requests that it has not processed are sent again on
+// another one. The proxy closes the connection after its last answer.
 func TestH2GoAway(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)
@@ -21,7 +21,7 @@ func TestH2GoAway(t *testing.T) {
 		if s.whole(); s.nth > 2 {
 			s.head(":status", "200")
 			s.finish(s.body.String())
-		} // else nothing will be said about this one
+		} // else it never answers
 	})
 	waiting := w.post("/waiting", "{}")
 	up.arrives("/waiting", 1)
@@ -45,7 +45,8 @@ func TestH2GoAway(t *testing.T) {
 	w.undisturbed()
 }
 
-// What is proven unprocessed is sent again with all of its body, even if half of it had gone out, and that is no attempt.
+// A request that is proven unprocessed is sent again with its whole body, even if half of it had been sent. This does not count as an
+// attempt.
 func TestH2UploadRefused(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -72,7 +73,7 @@ func TestH2UploadRefused(t *testing.T) {
 				s.finish(fmt.Sprint(s.body.String() == text))
 			})
 			w := watch(t, up)
-			w.ended(w.post("/before", ""), answered) // so that a GOAWAY can leave a stream below
+			w.ended(w.post("/before", ""), answered) // so that the GOAWAY can name a lower stream
 			c := w.post("/upload", text)
 			_, logged := w.ended(c, answered)
 			assert.Equal(t, logged["attempts"], 1.0)
@@ -83,7 +84,7 @@ func TestH2UploadRefused(t *testing.T) {
 	}
 }
 
-// An upload that may not go on does not hold up anybody else on its connection, and when its time is over it is given up.
+// An upload whose window stays shut does not delay other requests on its connection. At its timeout the attempt ends.
 func TestH2UploadBlocked(t *testing.T) {
 	t.Parallel()
 	up := newH2Upstream(t)
@@ -93,7 +94,7 @@ func TestH2UploadBlocked(t *testing.T) {
 			s.gone()
 			return
 		}
-		s.whole() // the second attempt is let through
+		s.whole() // the second attempt succeeds
 		s.last(":status", "200")
 	})
 	w := watch(t, up, "timeout_secs = 2", "retries = 1")
@@ -109,7 +110,7 @@ func TestH2UploadBlocked(t *testing.T) {
 	assert.Equal(t, up.connections(), 2)
 }
 
-// An upstream may answer before it has read the request, and then want no more of it (RFC 9113 section 8.1).
+// An upstream may answer before it has read the whole request, and then refuse the rest of it (RFC 9113 section 8.1).
 func TestH2EarlyAnswer(t *testing.T) {
 	t.Parallel()
 	const reason = `{"type":"error","error":{"type":"request_too_large"}}`
@@ -137,7 +138,7 @@ func TestH2EarlyAnswer(t *testing.T) {
 			assert.Equal(t, c.body.String(), reason)
 			w.reaches("proxy_held_body_bytes", 0)
 			w.undisturbed()
-			assert.Equal(t, up.connections(), 2, "the connection goes on")
+			assert.Equal(t, up.connections(), 2, "the connection must stay in use")
 		})
 	}
 }

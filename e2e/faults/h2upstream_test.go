@@ -15,15 +15,14 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// h2Upstream is an HTTP/2 upstream that says, frame by frame, what the scripts of a test tell it to. The fields are set before the first
-// connection.
+// h2Upstream is an HTTP/2 upstream that sends exactly the frames that a test's script says. Set its fields before the first connection.
 type h2Upstream struct {
 	*stage[*h2stream]
 	tls   *tls.Config
-	hello func(c *h2conn) bool // in place of settle; if it returns false, nothing is read but dropped until the proxy has gone
+	hello func(c *h2conn) bool // instead of settle; if it returns false, all input is dropped until the proxy closes the connection
 }
 
-// plenty is a window that no test uses up.
+// plenty is a window size that no test uses up.
 const plenty = 1 << 30
 
 func newH2Upstream(t *testing.T) *h2Upstream {
@@ -33,7 +32,7 @@ func newH2Upstream(t *testing.T) *h2Upstream {
 	return u
 }
 
-// certificate returns one that the process accepts.
+// certificate returns a certificate that the process accepts.
 func certificate(t *testing.T) tls.Certificate {
 	t.Helper()
 	ca, err := trusted()
@@ -88,7 +87,7 @@ type h2conn struct {
 	over    bool // the proxy has closed the connection, or we have
 	deaf    bool // we read no more
 	streams map[uint32]*h2stream
-	window  int64 // of a new stream, from the proxy's SETTINGS; that of the connection is larger than any test needs
+	window  int64 // of a new stream, from the proxy's SETTINGS; the connection's window is larger than any test needs
 }
 
 func (c *h2conn) write(frames func(*http2.Framer)) {
@@ -98,12 +97,12 @@ func (c *h2conn) write(frames func(*http2.Framer)) {
 	frames(c.out)
 }
 
-// settle sends the SETTINGS that come first. A stream's window is 64 KiB, and read opens it as bytes come.
+// settle sends the first SETTINGS. A stream's window is 64 KiB, and read enlarges it as bytes arrive.
 func (c *h2conn) settle(settings ...http2.Setting) {
 	c.write(func(fr *http2.Framer) { fr.WriteSettings(settings...); fr.WriteWindowUpdate(0, plenty) })
 }
 
-// read reads what the proxy sends until the connection is over. It waits for no write: the proxy may be waiting for us to read.
+// read reads what the proxy sends until the connection ends. It never waits for a write, because the proxy may be waiting for us to read.
 func (c *h2conn) read() {
 	for {
 		frame, err := c.in.ReadFrame()
@@ -173,20 +172,20 @@ func (c *h2conn) goAway(last uint32, code http2.ErrCode) {
 	c.write(func(fr *http2.Framer) { fr.WriteGoAway(last, code, []byte(hush)) })
 }
 
-// look looks at the state as it is.
+// look evaluates a condition under the lock.
 func (c *h2conn) look(state func() bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return state()
 }
 
-// bytes writes what need not be frames.
+// bytes writes bytes that need not be frames.
 func (c *h2conn) bytes(text string) { c.write(func(*http2.Framer) { io.WriteString(c.tls, text) }) }
 
-// fin closes our side of the connection as TLS wants it closed. To close both with something unread would be a reset.
+// fin closes our side of the connection with TLS's close_notify. Closing both sides with unread input would send a reset.
 func (c *h2conn) fin() { c.tls.CloseWrite(); c.cut() }
 
-// cut closes our side of the connection without a word of TLS.
+// cut closes our side of the connection without close_notify.
 func (c *h2conn) cut() { c.tcp.CloseWrite() }
 
 // reset closes the connection by RST.
@@ -203,11 +202,11 @@ type h2stream struct {
 
 	// Guarded by the stage's mu.
 	body      bytes.Buffer
-	complete  bool  // END_STREAM has come
-	cancelled bool  // RST_STREAM has come
+	complete  bool  // END_STREAM has arrived
+	cancelled bool  // RST_STREAM has arrived
 	closed    bool  // we have sent END_STREAM or RST_STREAM
-	shut      bool  // its window opens by grant only
-	maySend   int64 // what the proxy lets us send
+	shut      bool  // only grant enlarges its window
+	maySend   int64 // what the proxy's window allows us to send
 }
 
 func (s *h2stream) target() string { return s.path }
@@ -221,13 +220,13 @@ func (s *h2stream) gone() bool {
 	return s.reaches("the proxy resets a stream", func() bool { return s.cancelled || s.over })
 }
 
-// unread keeps the window shut, and waits until it is used.
+// unread stops enlarging the window and waits until the proxy has used it up.
 func (s *h2stream) unread() {
 	s.change(func() { s.shut = true })
 	s.reaches("the window is used", func() bool { return s.body.Len() >= 65535 || s.complete || s.cancelled || s.over })
 }
 
-// aside makes this the connection's last request.
+// aside sends GOAWAY, so that this is the connection's last request.
 func (s *h2stream) aside() { s.goAway(s.id, http2.ErrCodeNo) }
 
 // grant lets the proxy send n more bytes.
@@ -256,7 +255,7 @@ func (s *h2stream) send(text string) bool { return s.data(text, false) }
 
 func (s *h2stream) finish(text string) { s.data(text, true) }
 
-// data sends DATA as the proxy's windows allow. It returns false if the stream ends before everything is sent.
+// data sends DATA as far as the proxy's windows allow. It returns false if the stream ends before everything is sent.
 func (s *h2stream) data(text string, end bool) bool {
 	for {
 		piece := ""

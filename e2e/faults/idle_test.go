@@ -10,8 +10,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// What an upstream says or does on a connection that carries no request costs nobody anything: the next POST is served on another.
-// When farewell returns, the proxy has closed the connection, too.
+// Whatever an upstream does on an idle connection, no client notices: the next POST is served on another connection. farewell is what
+// the upstream does, and must make the proxy close the connection.
 func TestIdle(t *testing.T) {
 	t.Parallel()
 	h1 := func(farewell func(r *h1request)) func(t *testing.T, path string) peer {
@@ -45,14 +45,14 @@ func TestIdle(t *testing.T) {
 		open func(t *testing.T, path string) peer
 	}{
 		{"HTTP/1.1, FIN", h1(func(r *h1request) { r.conn.(*net.TCPConn).CloseWrite() })},
-		{"HTTP/1.1, what is not HTTP", h1(func(r *h1request) { r.say(hush) })},
+		{"HTTP/1.1, bytes that are not HTTP", h1(func(r *h1request) { r.say(hush) })},
 		{"HTTP/1.1, an answer that nobody asked for", h1(func(r *h1request) { r.say("HTTP/1.1 200 OK\r\nX-Smuggled: 1\r\nContent-Length: 2\r\n\r\nno") })},
 		{"HTTP/1.1, 408", h1(func(r *h1request) { r.say("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n") })},
 		{"HTTP/2, FIN", h2(func(s *h2stream) { s.tls.CloseWrite(); s.cut() })},
-		{"HTTP/2, FIN without a word of TLS", h2(func(s *h2stream) { s.cut() })},
+		{"HTTP/2, FIN without TLS's close_notify", h2(func(s *h2stream) { s.cut() })},
 		{"HTTP/2, GOAWAY", h2(func(s *h2stream) { s.goAway(s.id, http2.ErrCodeNo); s.cut() })},
 		{"HTTP/2, GOAWAY with an error", h2(func(s *h2stream) { s.goAway(s.id, http2.ErrCodeEnhanceYourCalm); s.cut() })},
-		{"HTTP/2, what is no frame", h2(func(s *h2stream) { s.bytes("HTTP/1.1 400 " + hush + "\r\nContent-Length: 0\r\n\r\n") })},
+		{"HTTP/2, bytes that are not frames", h2(func(s *h2stream) { s.bytes("HTTP/1.1 400 " + hush + "\r\nContent-Length: 0\r\n\r\n") })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

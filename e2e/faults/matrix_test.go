@@ -9,7 +9,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// moment says how far the answer is when a fault happens.
+// moment says how far the answer has got when a fault happens.
 type moment string
 
 const (
@@ -18,16 +18,16 @@ const (
 	midEvent      moment = "within an event"
 )
 
-// fault is a row of a matrix. R is a request of its protocol.
+// fault is a row of the matrix. R is the type of a request over its protocol.
 type fault[R player] struct {
 	name       string
 	do         func(R)
-	reason     string // the reason that is told
-	connection bool   // it hits all that is on the connection
-	sent       int    // how often a request without headers is sent in all; default: once
+	reason     string // the reason in the log and in our errors
+	connection bool   // it hits every request on the connection
+	sent       int    // how often a request is sent if the fault comes before the headers; default: once
 }
 
-// Reasons that the log and the client are told.
+// Reasons in the log and in the answers to the client.
 const (
 	closedConnection = "the upstream closed the connection"
 	leftUs           = "the upstream closed the HTTP/2 connection"
@@ -35,21 +35,21 @@ const (
 	noAnswer         = "timeout after 1s (1 attempts): no response headers"
 )
 
-// strike lets the fault happen to a request. Beside it another runs, on the same connection if the protocol allows, and a stream on
-// another.
+// strike makes the fault happen to a request. A sibling request runs meanwhile, on the same connection if the protocol allows, and a
+// stream on another connection.
 func (f fault[R]) strike(t *testing.T, m moment, up peer, on func(path string, script func(R))) {
 	t.Parallel()
 	want, reason, sent := broken, f.reason, 1
 	if m == beforeHeaders {
 		want, sent = failed, max(1, f.sent)
-	} else if f.sent > 0 { // a refusal that comes after the headers is a reset like any other
+	} else if f.sent > 0 { // after the headers a refusal is an ordinary reset
 		reason = "reset the HTTP/2 stream (REFUSED_STREAM)"
 	}
 	var settings []string
 	if f.reason == noAnswer {
 		settings = []string{"timeout_secs = 1"}
 		if want = timedOut; m != beforeHeaders {
-			want, reason = silent, "" // the outcome says it
+			want, reason = silent, "" // the outcome already says it
 		}
 	}
 	seen, struck := make(chan struct{}), make(chan struct{})
@@ -77,7 +77,7 @@ func (f fault[R]) strike(t *testing.T, m moment, up peer, on func(path string, s
 	close(seen)
 	_, logged := w.ended(c, want)
 	w.tells(logged, reason)
-	if want == timedOut { // it may have been read: an SDK must not multiply the attempts
+	if want == timedOut { // the upstream may have read it, so an SDK must not retry on top of our attempts
 		assert.Equal(t, c.res.Header.Get("X-Should-Retry"), "false")
 	}
 	close(struck)
@@ -88,10 +88,10 @@ func (f fault[R]) strike(t *testing.T, m moment, up peer, on func(path string, s
 	}
 	w.bounded(100)
 	w.undisturbed()
-	assert.Equal(t, up.requests("/faulty"), sent, "so often the request was sent")
+	assert.Equal(t, up.requests("/faulty"), sent, "the number of times the request was sent")
 }
 
-// tells demands that a request's line gives a reason.
+// tells checks that a request's log line gives the reason.
 func (w *world) tells(logged binary.Line, reason string) {
 	w.t.Helper()
 	text, _ := logged["error"].(string)

@@ -13,15 +13,15 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// deadEnd returns a listening socket to which nobody can connect: the queue of those who may is full, and the kernel drops further SYNs.
-// end empties the queue and makes it longer, and then the socket is as good as any. Left at its shortest it would reset one of two
-// connections that come at once, and net/http goes on dialing for an attempt that is over.
+// deadEnd returns the address of a listening socket to which nobody can connect: its accept queue is full, so the kernel drops further
+// SYNs. end makes it an ordinary socket: it empties the queue and makes it longer. With the shortest queue, the kernel would reset one of
+// two connections that come at once. That can happen because net/http continues to dial for an attempt that has ended.
 func deadEnd(t *testing.T) (address string, end func() net.Listener) {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	assert.NilError(t, err)
 	file := os.NewFile(uintptr(fd), "")
-	defer file.Close() // the listener has a descriptor of its own
+	defer file.Close() // the listener has its own descriptor
 	assert.NilError(t, unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
 	assert.NilError(t, unix.Listen(fd, 0))
 	listener, err := net.FileListener(file)
@@ -44,7 +44,7 @@ func deadEnd(t *testing.T) (address string, end func() net.Listener) {
 	}
 }
 
-// While nobody answers the proxy's SYNs nothing can have been sent, so its client may well ask again (contract rows 2.1, 2.3, 2.4).
+// While nobody answers the proxy's SYNs, nothing can have been sent. So a client may safely retry (contract rows 2.1, 2.3, 2.4).
 func TestOutage(t *testing.T) {
 	t.Parallel()
 	const retried = "retry: nothing of the request was sent"

@@ -13,7 +13,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// stage is a scripted upstream: a listener, what becomes of its connections, and what was asked on them. R is a request of its protocol.
+// stage is a scripted upstream: a listener, its connections, its scripts, and the requests so far. R is the type of a request over its
+// protocol.
 type stage[R asked] struct {
 	t        *testing.T
 	listener net.Listener
@@ -22,7 +23,7 @@ type stage[R asked] struct {
 	closing  chan struct{} // closed by close
 
 	mu      sync.Mutex
-	changed chan struct{} // closed and replaced when what follows changes, or what requests and connections keep under mu
+	changed chan struct{} // closed and replaced when anything guarded by mu changes, here or in requests and connections
 	scripts map[string]func(R)
 	conns   map[net.Conn]bool
 	opened  int // connections
@@ -31,7 +32,7 @@ type stage[R asked] struct {
 
 type asked interface {
 	target() string
-	// whole waits until the request has been read, and returns false if it does not come to its end.
+	// whole waits until the whole request has been read. It returns false if the request breaks off.
 	whole() bool
 }
 
@@ -40,7 +41,7 @@ func newStage[R asked](t *testing.T, listener net.Listener, scheme string) *stag
 		changed: make(chan struct{}), scripts: map[string]func(R){}, conns: map[net.Conn]bool{}}
 }
 
-// start serves connections until the end of the test. serve returns when it has no more to say.
+// start serves connections until the end of the test. serve returns when it is finished with a connection.
 func (s *stage[R]) start(serve func(net.Conn)) {
 	s.serving.Go(func() {
 		for {
@@ -72,7 +73,7 @@ func listen(t *testing.T) net.Listener {
 	return listener
 }
 
-// close ends everything, and waits for the end.
+// close ends all connections and waits for their goroutines.
 func (s *stage[R]) close() {
 	s.listener.Close()
 	s.change(func() {
@@ -103,7 +104,8 @@ func (s *stage[R]) change(f func()) {
 	s.changed = make(chan struct{})
 }
 
-// reaches waits for a state, which is looked at under mu. It returns false, and fails the test unless that is over, if it does not come.
+// reaches waits for a state, which it evaluates under mu. If the state does not occur in time, it fails the test and returns false. It
+// also returns false when the stage closes.
 func (s *stage[R]) reaches(what string, state func() bool) bool {
 	deadline := time.After(patience)
 	for {
@@ -118,16 +120,16 @@ func (s *stage[R]) reaches(what string, state func() bool) bool {
 		case <-s.closing:
 			return false
 		case <-deadline:
-			s.t.Errorf("waited in vain until %s", what)
+			s.t.Errorf("this did not happen in time: %s", what)
 			return false
 		}
 	}
 }
 
-// on says what becomes of requests for a path. Others are answered with 200.
+// on sets the script for requests for a path. Requests without a script are answered with 200.
 func (s *stage[R]) on(path string, script func(R)) { s.change(func() { s.scripts[path] = script }) }
 
-// accept notes a request and returns its script, nil if there is none.
+// accept records a request and returns its script, or nil if there is none.
 func (s *stage[R]) accept(r R) (script func(R)) {
 	s.change(func() {
 		s.seen = append(s.seen, r)
@@ -143,7 +145,7 @@ func (s *stage[R]) all(path string) []R {
 	return slices.DeleteFunc(slices.Clone(s.seen), func(r R) bool { return path != "" && r.target() != path })
 }
 
-// requests returns how many requests have come for a path.
+// requests returns how many requests for a path have arrived.
 func (s *stage[R]) requests(path string) int { return len(s.all(path)) }
 
 // connections returns how many connections there have been.
@@ -153,7 +155,7 @@ func (s *stage[R]) connections() (n int) {
 	return s.opened
 }
 
-// arrives waits until so many requests have come for a path.
+// arrives waits until n requests for a path have arrived.
 func (s *stage[R]) arrives(path string, n int) {
 	s.t.Helper()
 	count := func() (came int) {
@@ -167,13 +169,13 @@ func (s *stage[R]) arrives(path string, n int) {
 	assert.Assert(s.t, s.reaches(fmt.Sprint(n, " requests for ", path, " reach the upstream"), func() bool { return count() >= n }))
 }
 
-// parted waits until so many connections are over.
+// parted waits until n connections have ended.
 func (s *stage[R]) parted(n int) {
 	s.t.Helper()
 	assert.Assert(s.t, s.reaches("a connection is over", func() bool { return s.opened-len(s.conns) >= n }))
 }
 
-// pause waits for a word of the test. Meanwhile it does something again and again.
+// pause waits for a signal of the test. Meanwhile it calls the given functions again and again.
 func (s *stage[R]) pause(word <-chan struct{}, meanwhile ...func()) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -191,10 +193,10 @@ func (s *stage[R]) pause(word <-chan struct{}, meanwhile ...func()) {
 	}
 }
 
-// upstream is the stage as the process knows it.
+// upstream describes the stage for newWorld.
 func (s *stage[R]) upstream() upstream { return upstream{url: s.url, close: s.close} }
 
-// upload is a request body of n bytes in which no two places look alike.
+// upload returns a request body of n bytes in which no part repeats, so that a misplaced part is noticed.
 func upload(n int) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
@@ -203,7 +205,7 @@ func upload(n int) string {
 	return b.String()[:n]
 }
 
-// write writes to a connection. One that is gone is no error of the upstream's.
+// write writes to a connection. An error does not fail the test, because the proxy may have closed the connection.
 func write(conn net.Conn, text string) error {
 	conn.SetWriteDeadline(time.Now().Add(patience))
 	_, err := io.WriteString(conn, text)

@@ -22,7 +22,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// patience is how long a test waits for what must happen. Nothing waits for it unless it fails.
+// patience is how long a test waits for what must happen. Only a failing test waits that long.
 const patience = binary.Patience
 
 func TestMain(m *testing.M) {
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	explicit := false
 	flag.Visit(func(f *flag.Flag) { explicit = explicit || f.Name == "test.parallel" })
 	if !explicit {
-		flag.Set("test.parallel", "8") // the tests wait for the clock more than for the processor
+		flag.Set("test.parallel", "8") // the tests spend most of their time waiting
 	}
 	var flags []string
 	if underRace() {
@@ -39,41 +39,41 @@ func TestMain(m *testing.M) {
 	os.Exit(binary.Main(m, flags...))
 }
 
-// underRace reports whether the race detector watches. It multiplies the memory of what it watches.
+// underRace reports whether this is a build with the race detector. The detector multiplies a program's memory.
 func underRace() bool {
 	info, ok := debug.ReadBuildInfo()
 	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }
 
-// What upstreams send that is not HTTP. No log line may contain it, and no answer of the proxy's own.
+// hush is sent by upstreams instead of HTTP. It must appear in no log line and in none of the proxy's own answers.
 const hush = "hush-hush"
 
-// trusted is the CA that every process under test trusts, unless its upstream has one of its own.
+// trusted is the CA that every process under test trusts, unless its upstream has another.
 var trusted = sync.OnceValues(standin.NewAuthority)
 
-// end is how a request ended. Its client, the log and the counters must tell the same story.
+// end is how a request ended. The client's result, the log and the counters must agree on it.
 type end string
 
 const (
-	answered   end = "answered"                     // the upstream's answer, to its proper end
+	answered   end = "answered"                     // the upstream's complete answer
 	failed     end = "502"                          // no answer: connection
 	timedOut   end = "504"                          // no answer: timeout
-	broken     end = "aborted: upstream_reset"      // the answer broke off, and the client can tell
-	silent     end = "aborted: idle_timeout"        // the upstream fell silent within the answer
+	broken     end = "aborted: upstream_reset"      // the answer broke off, and the client can see it
+	silent     end = "aborted: idle_timeout"        // the upstream became silent within the answer
 	left       end = "client left"                  // before any header was sent
 	leftWithin end = "client left within an answer" // after that
 )
 
-// upstream is what stands behind the proxy.
+// upstream is the server behind the proxy.
 type upstream struct {
 	url    string
-	caFile string   // default: that of trusted
+	caFile string   // default: the file of trusted
 	under  []string // the command that runs the process
 	env    []string
 	close  func() // ends all of its connections and waits for their goroutines
 }
 
-// world is one process, what is around it, and what its counters must show in the end.
+// world is one process with its upstream and clients, and what its counters must show in the end.
 type world struct {
 	t        *testing.T
 	p        *binary.Process
@@ -83,14 +83,14 @@ type world struct {
 	before   binary.Metrics // before the first request
 }
 
-// newWorld runs the binary in front of an upstream. Settings are lines of the [proxy] section; unless they say otherwise nothing is
-// retried and the timeout is longer than any passing test takes.
+// newWorld runs the binary in front of an upstream. Settings are lines of the [proxy] section. By default nothing is retried, and the
+// timeout is longer than any passing test takes.
 func newWorld(t *testing.T, up upstream, settings ...string) *world {
 	t.Helper()
 	config := map[string]string{"timeout_secs": "25", "retries": "0"}
 	for _, setting := range settings {
 		key, value, ok := strings.Cut(setting, " = ")
-		assert.Assert(t, ok, "%q is no setting", setting)
+		assert.Assert(t, ok, "%q is not a setting", setting)
 		config[key] = value
 	}
 	var text strings.Builder
@@ -107,7 +107,7 @@ func newWorld(t *testing.T, up upstream, settings ...string) *world {
 	w.p = binary.Start(t, binary.Config{Upstream: up.url, CAFile: up.caFile, Proxy: text.String(), Under: up.under,
 		Env: append(up.env, "GORACE=atexit_sleep_ms=10"), Secrets: []string{hush, client.Token, "DATA RACE", "panic"}})
 	w.before = w.scrape()
-	for range 10 { // gathering metrics takes goroutines itself, sometimes more, sometimes fewer
+	for range 10 { // gathering metrics itself needs goroutines, and their number varies
 		m := w.scrape()
 		for _, gauge := range resources {
 			w.before[gauge] = max(w.before[gauge], m[gauge])
@@ -117,7 +117,7 @@ func newWorld(t *testing.T, up upstream, settings ...string) *world {
 	return w
 }
 
-// end closes all sockets and demands that nothing is left behind.
+// end closes all sockets and checks that nothing is left over.
 func (w *world) end(up upstream) {
 	w.mu.Lock()
 	for _, c := range w.clients {
@@ -132,15 +132,15 @@ func (w *world) end(up upstream) {
 	}
 }
 
-// Of these, no more may be left than there was before; of these gauges, nothing; and of these families every series must be what the
-// requests of the test add up to.
+// What end checks: the resources may not exceed their value before the test, the gauges must be 0, and every series of the counters must
+// equal the sum over the test's requests.
 var (
 	resources = []string{"go_goroutines", "process_open_fds"}
 	gauges    = []string{"proxy_requests_in_flight", "proxy_requests_queued", "proxy_held_body_bytes"}
 	counters  = []string{"proxy_requests_total", "proxy_upstream_errors_total", "proxy_streams_total", "proxy_upstream_retries_total"}
 )
 
-// wrong says what is not as it must be when everything is over.
+// wrong lists what end finds wrong.
 func (w *world) wrong(m binary.Metrics) string {
 	var wrong []string
 	for _, gauge := range gauges {
@@ -159,7 +159,7 @@ func (w *world) wrong(m binary.Metrics) string {
 		if slices.Contains(counters, family) {
 			series[name] += 0
 		}
-		if family == "proxy_request_duration_seconds_count" { // told once, and under one status (contract row 2.8)
+		if family == "proxy_request_duration_seconds_count" { // counted once, with one status (contract row 2.8)
 			status := strings.TrimSuffix(labels, "}")
 			if told := m.Sum("proxy_requests_total", status); told != m[name] {
 				wrong = append(wrong, fmt.Sprintf("%s is %v, but there were %v such requests", name, m[name], told))
@@ -181,7 +181,7 @@ func (w *world) scrape() binary.Metrics {
 	return m
 }
 
-// until waits for a state of the metrics. wrong says what is not as it should be.
+// until waits until wrong finds nothing wrong with the metrics.
 func (w *world) until(wrong func(m binary.Metrics) string) {
 	w.t.Helper()
 	poll.WaitOn(w.t, func(poll.LogT) poll.Result {
@@ -207,19 +207,19 @@ func (w *world) reaches(gauge string, value float64) {
 	})
 }
 
-// expect adds to what a counter must show.
+// expect adds n to what a counter must show.
 func (w *world) expect(n float64, format string, args ...any) {
 	w.expected[fmt.Sprintf(format, args...)] += n
 }
 
-// logged waits for the line of a finished request. Tests give every request a path of its own.
+// logged waits for the line of a finished request. It finds it by the path, so every request of a test has another path.
 func (w *world) logged(path string) binary.Line {
 	w.t.Helper()
-	return w.p.Line(w.t, "of a finished request for "+path, func(l binary.Line) bool { return l["path"] == path && l["outcome"] != nil })
+	return w.p.Line(w.t, "about a finished request for "+path, func(l binary.Line) bool { return l["path"] == path && l["outcome"] != nil })
 }
 
-// ended waits until the request of a client is over, demands that it ended in one of the given ways, and that client, log
-// and counters agree. It returns the way, and the line of the log.
+// ended waits until a client's request has ended. It checks that it ended in one of the given ways, and that client, log and counters
+// agree. It returns how it ended, and the log line.
 func (w *world) ended(c *conn, want ...end) (end, binary.Line) {
 	t := w.t
 	t.Helper()
@@ -232,11 +232,11 @@ func (w *world) ended(c *conn, want ...end) (end, binary.Line) {
 	got, status := endOf(logged), int(logged["status"].(float64))
 	assert.Assert(t, slices.Contains(want, got), "%s: got %s (the client saw %v), want %v: %v", c.path, got, seen, want, logged)
 	if got == leftWithin {
-		assert.Equal(t, status, 200, "%s: not the status that was sent", c.path)
+		assert.Equal(t, status, 200, "%s: not the upstream's status", c.path)
 	}
 	if !leaves {
 		whole := got != broken && got != silent
-		if whole || seen.status != 0 { // an answer that is aborted soon may be aborted with its head
+		if whole || seen.status != 0 { // if the answer is aborted soon, the client may not even get its headers
 			assert.Equal(t, seen.status, status, "%s: client and log disagree", c.path)
 		}
 		assert.Assert(t, (seen.err == nil) == whole, "%s: %s, but the client saw %v", c.path, got, seen)
@@ -248,7 +248,7 @@ func (w *world) ended(c *conn, want ...end) (end, binary.Line) {
 	return got, logged
 }
 
-// book adds a request that has ended to what the counters must show.
+// book adds an ended request to what the counters must show.
 func (w *world) book(logged binary.Line) {
 	method := logged["method"].(string)
 	if !slices.Contains([]string{"GET", "HEAD", "POST", "OPTIONS", "CONNECT"}, method) {
@@ -277,7 +277,7 @@ func (w *world) book(logged binary.Line) {
 	}
 }
 
-// retries returns the lines that tell of a request's further attempts.
+// retries returns the log lines about a request's further attempts.
 func (w *world) retries(logged binary.Line) (retries []binary.Line) {
 	w.t.Helper()
 	for _, l := range w.p.Lines(w.t) {
@@ -290,7 +290,7 @@ func (w *world) retries(logged binary.Line) (retries []binary.Line) {
 	return retries
 }
 
-// endOf says how the log says that a request ended.
+// endOf returns how a request ended according to its log line.
 func endOf(logged binary.Line) end {
 	status := int(logged["status"].(float64))
 	switch outcome := logged["outcome"]; {
@@ -311,7 +311,7 @@ func endOf(logged binary.Line) end {
 	}
 }
 
-// bounded demands that the process never had more than so much memory. Under the race detector, memory is not what it is.
+// bounded checks the process' peak memory, but not under the race detector, which multiplies it.
 func (w *world) bounded(mib int64) {
 	w.t.Helper()
 	peak, err := binary.Status(w.p.PID(), "VmHWM")

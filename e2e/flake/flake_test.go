@@ -1,5 +1,5 @@
-// Package flake runs flake.nix without a network: a real Nix evaluates, checks, builds, runs and enters it, against the small
-// nixpkgs in testdata. What stays unproved is what only the real nixpkgs knows: that its packages have these names.
+// Package flake tests flake.nix without a network. A real Nix evaluates, checks, builds and runs it, and enters its shells, with the
+// small stand-in for nixpkgs in testdata. It cannot test that the packages in the real nixpkgs have these names.
 package flake
 
 import (
@@ -15,7 +15,7 @@ import (
 	"gotest.tools/v3/assert/cmp"
 )
 
-// inPublish is what the workflows call in the small shell.
+// inPublish matches the commands that the workflows run in the publish shell.
 var inPublish = regexp.MustCompile(`nix develop \.#publish -c (\S+)`)
 
 var systems = []string{"x86_64-linux", "aarch64-linux", "aarch64-darwin"}
@@ -39,7 +39,7 @@ func TestFlake(t *testing.T) {
 		assert.Check(t, cmp.Contains(outputs["overlays"], "default"))
 	})
 
-	// Compiles the package and its tests from what the flake calls its source.
+	// Compiles the package and its tests from the flake's source.
 	if !t.Run("the checks pass", func(t *testing.T) {
 		nix.succeeds(t, nix.stub("flake", "check")...)
 	}) {
@@ -76,7 +76,7 @@ func TestFlake(t *testing.T) {
 		if runtime.GOOS == "linux" {
 			tools += " runc ip iptables nginx haproxy caddy"
 		}
-		publish := "go ko kubectl" // what `just render` calls
+		publish := "go ko kubectl" // used by `just render`
 		files, err := filepath.Glob(filepath.Join(repository, ".github", "workflows", "*.yml"))
 		assert.NilError(t, err)
 		for _, file := range files {
@@ -110,7 +110,7 @@ func TestFlake(t *testing.T) {
 	t.Run("broken", func(t *testing.T) { broken(t, nix) })
 }
 
-// A check that got too small a part of the tree would pass and see nothing. Each has to find what is broken here on purpose.
+// A check whose source lacks files would pass without checking them. So each check must find what this test breaks.
 func broken(t *testing.T, nix *nixEnv) {
 	for _, c := range []struct{ check, file, old, new, message string }{
 		{"formatting", "e2e/standin/standin.go", `\npackage standin\n`, "\npackage  standin\n", "e2e/standin/standin.go"},

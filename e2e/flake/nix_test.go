@@ -19,9 +19,9 @@ import (
 
 const repository = "../.."
 
-// A nixEnv is a Nix with a store, a configuration and a copy of the repository of its own, all of it in temporary folders.
+// A nixEnv is a Nix with its own store, configuration and copy of the repository, all in temporary folders.
 type nixEnv struct {
-	source string // the copy, in a git repository of its own, because a flake sees only what git tracks
+	source string // the copy; it is a git repository, because a flake sees only what git tracks
 	store  string
 	pkgs   string // the stand-in for nixpkgs
 	system string
@@ -31,18 +31,18 @@ type nixEnv struct {
 func install(t *testing.T) *nixEnv {
 	t.Helper()
 	if os.Getenv("IN_NIX_SHELL") != "" {
-		t.Skip("inside `nix develop` the flake has just been proved against the real nixpkgs; `nix flake check` does the rest")
+		t.Skip("skipped inside `nix develop`, which has just evaluated the flake with the real nixpkgs; `nix flake check` tests the rest")
 	}
 	for _, tool := range []string{"nix", "treefmt", "staticcheck", "actionlint", "zizmor", "shellcheck"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			message := "the flake is not checked: there is no " + tool + " here (.ci/run installs it)"
+			message := "the flake is not checked: " + tool + " is not installed (.ci/run installs it)"
 			if os.Getenv("CI") != "" {
 				t.Fatal(message)
 			}
 			t.Skip(message)
 		}
 	}
-	// Nix makes what it stores read-only, folders too, which t.TempDir cannot remove unless it runs as root.
+	// Nix makes its store read-only, including folders. Only root can remove those with t.TempDir.
 	dir, err := os.MkdirTemp("", "flake")
 	assert.NilError(t, err)
 	dir, err = filepath.EvalSymlinks(dir)
@@ -85,7 +85,7 @@ func install(t *testing.T) *nixEnv {
 	return nix
 }
 
-// hostFacts tells the stand-in for nixpkgs what it may use of this machine. The modules are downloaded here, not by a builder.
+// hostFacts tells the stand-in for nixpkgs what it may use of this machine. It downloads the modules, because a builder cannot.
 func hostFacts(t *testing.T, system string) string {
 	t.Helper()
 	goCommand(t, "mod", "download")
@@ -95,7 +95,7 @@ func hostFacts(t *testing.T, system string) string {
 		system, shell, os.Getenv("PATH"), goCommand(t, "env", "GOCACHE"), goCommand(t, "env", "GOMODCACHE"))
 }
 
-// stub completes a command with the stand-in for nixpkgs. Options stand before `--`, where a program's own arguments begin.
+// stub adds the options that select the stand-in for nixpkgs to a command. It adds them before `--`, where the program's arguments begin.
 func (n *nixEnv) stub(args ...string) []string {
 	override := []string{"--override-input", "nixpkgs", "path:" + n.pkgs, "--no-write-lock-file", "--print-build-logs"}
 	verbs := 1
@@ -128,14 +128,14 @@ func (n *nixEnv) run(args []string) (stdout, all string, err error) {
 	return out.String(), out.String() + both.String(), err
 }
 
-// edit replaces what the regular expression old matches, until the end of the test.
+// edit replaces what the regular expression old matches, and restores it at the end of the test.
 func (n *nixEnv) edit(t *testing.T, name, old, new string) {
 	t.Helper()
 	path := filepath.Join(n.source, name)
 	content, err := os.ReadFile(path)
 	assert.NilError(t, err)
 	changed := regexp.MustCompile(old).ReplaceAllLiteral(content, []byte(new))
-	assert.Assert(t, !bytes.Equal(changed, content), "%s has nothing like %s any more: this test breaks it there", name, old)
+	assert.Assert(t, !bytes.Equal(changed, content), "%s does not match %s any more: adapt this test, which changes that text", name, old)
 	t.Cleanup(func() { assert.NilError(t, os.WriteFile(path, content, 0o644)) })
 	assert.NilError(t, os.WriteFile(path, changed, 0o644))
 }

@@ -16,12 +16,12 @@ import (
 )
 
 // `just vendor-hash` sets it.
-var write = flag.Bool("write", false, "write the vendorHash that is right into flake.nix instead of failing")
+var write = flag.Bool("write", false, "write the right vendorHash into flake.nix instead of failing")
 
 var vendorHashLine = regexp.MustCompile(`vendorHash = "([^"]*)";`)
 
-// The vendorHash of buildGoModule is the archive hash of what `go mod vendor` writes. It goes stale with every change of
-// go.mod, and with the first import of one more package of a module that is already there. It needs no Nix.
+// buildGoModule's vendorHash is the archive hash of what `go mod vendor` writes. It is outdated after every change of go.mod, and
+// after the first import of another package of a required module. This test needs no Nix.
 func TestVendorHash(t *testing.T) {
 	path := filepath.Join(repository, "flake.nix")
 	flake, err := os.ReadFile(path)
@@ -49,7 +49,7 @@ func TestVendorHash(t *testing.T) {
 	}
 }
 
-// goCommand runs the go command in the root module, whatever the environment says about workspaces and flags.
+// goCommand runs the go command in the root module. It ignores workspaces and GOFLAGS of the environment.
 func goCommand(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.Command("go", args...)

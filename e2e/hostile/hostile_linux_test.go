@@ -1,6 +1,6 @@
-// Package hostile puts the proxy under what takes its memory, with the configuration and the limits it is deployed with. Memory counts as
-// cgroup v2 counts it, with the kernel's socket buffers; both ends have the buffers that the kernel gives them. The kernel may not have to
-// end anything, and no upload may be refused.
+// Package hostile loads the proxy with everything that uses memory, under the deployed configuration and limits. It counts memory as
+// cgroup v2 does, with the kernel's socket buffers. Client and upstream use the kernel's default buffers. The kernel must not kill the
+// process, and no upload may be refused.
 package hostile
 
 import (
@@ -26,12 +26,12 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-// load is what a proxy has at once.
+// load is what the proxy has to handle at once.
 type load struct {
 	name                   string
-	unread, idle           int // clients that do not read what pours, and streams that wait
-	uploads, answers       int // uploads of the largest size, and streams that wait after one
-	heads, silent, scrapes int // connections with a head that does not end, without one, and with an unread /metrics
+	unread, idle           int // clients that do not read endless answers, and idle streams
+	uploads, answers       int // uploads of the largest size, and idle streams after one
+	heads, silent, scrapes int // connections with an unfinished head, without any bytes, and with unread answers of /metrics
 }
 
 var loads = []load{
@@ -40,7 +40,7 @@ var loads = []load{
 	{name: "long answers to uploads", answers: 32},
 	{name: "idle streams and uploads", idle: 900, uploads: 64},
 	{name: "everything at once", unread: 200, idle: 300, uploads: 64},
-	{name: "heads that do not end, and silent connections", heads: 2000, silent: 2000},
+	{name: "unfinished heads and silent connections", heads: 2000, silent: 2000},
 	{name: "scrapes that nobody reads", scrapes: 500},
 }
 
@@ -59,7 +59,7 @@ func (l load) test(t *testing.T) {
 	}
 	assert.NilError(t, err)
 	t.Cleanup(group.Remove)
-	// HTTP/2, as the API speaks it: it is the window of a stream that keeps down what pours.
+	// HTTP/2, like the API: a stream's window limits what an endless answer keeps in memory.
 	up, err := standin.Start(standin.Options{Streams: 2000})
 	assert.NilError(t, err)
 	t.Cleanup(func() { up.Close() })
@@ -94,7 +94,7 @@ func (l load) test(t *testing.T) {
 
 	total, sockets := watched()
 	t.Logf("peak %d MiB, of which at most %d MiB of socket buffers; limit %s", total>>20, sockets>>20, group)
-	assert.Equal(t, group.Kills(), int64(0), "killed for want of memory")
+	assert.Equal(t, group.Kills(), int64(0), "processes that the kernel killed for lack of memory")
 	assert.Assert(t, total <= deployed.Memory*85/100, "the peak of %d MiB is more than 85 %% of %s", total>>20, group)
 	poll.WaitOn(t, func(poll.LogT) poll.Result { // a new connection counts as idle after a second
 		resp, err := c.Do(ctx, "GET", "/health", nil, 0)
@@ -106,7 +106,7 @@ func (l load) test(t *testing.T) {
 	}, poll.WithTimeout(time.Minute))
 }
 
-// open opens a stream and reads its first event, and then nothing.
+// open opens a stream, reads its first event and then nothing more.
 func open(ctx context.Context, c *client.Client, p standin.Part, body []byte) error {
 	stream, err := c.Open(ctx, p, body)
 	if err == nil {
@@ -115,7 +115,7 @@ func open(ctx context.Context, c *client.Client, p standin.Part, body []byte) er
 	return err
 }
 
-// dial opens n connections that send text and then neither read nor close. The proxy may close some: that is its bound.
+// dial opens n connections that send text and then neither read nor close. The proxy may close some, because it limits connections.
 func (l load) dial(t *testing.T, url string, n int, text string) {
 	t.Helper()
 	for range n {
@@ -127,7 +127,7 @@ func (l load) dial(t *testing.T, url string, n int, text string) {
 	}
 }
 
-// together does something n times at once; all of it must succeed.
+// together calls a function n times at once. All calls must succeed.
 func together(t *testing.T, what string, n int, do func(i int) error) {
 	t.Helper()
 	var group errgroup.Group

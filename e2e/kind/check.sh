@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Deploys k8s/ to a throw-away cluster and holds a streamed request open through a rollout and a restart of the container runtime:
-# the stream must outlive both, the old pod must end once the stream has, and a pod that is not the Tailscale Operator's must not
-# get in.
+# Deploys k8s/ to a throw-away cluster and keeps a stream open during a rollout and a restart of the container runtime. The stream must
+# survive both. The old pod must end when the stream has ended. A pod that is not the Tailscale Operator's must not get a connection.
 #
-#   nix develop -c e2e/kind/check.sh      needs a Docker engine; nothing outside the cluster is touched
+#   nix develop -c e2e/kind/check.sh      needs a Docker engine; changes nothing outside the cluster
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -18,7 +17,7 @@ step() { printf '\n== %s\n' "$*"; }
 finish() {
   code=$?
   if [ "$code" != 0 ]; then
-    step "failed: what the cluster says"
+    step "failed; the cluster's state:"
     kubectl get pods --all-namespaces --output wide || true
     kubectl events --namespace "$namespace" || true
     for selector in $namespace,app.kubernetes.io/name=oauth-proxy probe,app=upstream tailscale,job-name=stream probe,job-name=stranger; do
@@ -53,14 +52,14 @@ old=$(kubectl get pods --namespace "$namespace" --output name)
 step "a stream, from where the operator's pod would be"
 kubectl apply -f "$work/probe.yaml" --selector step=stream
 kubectl wait --namespace tailscale --for jsonpath='{.status.ready}'=1 job/stream --timeout 120s
-# grep leaves at the first match and so ends the wait; a client that fails ends the log without one.
+# grep exits at the first match, which ends the wait. If the client fails, the log ends without a match.
 grep --max-count 1 'the first event' <(kubectl logs --namespace tailscale --follow job/stream)
 
 step "a rollout while the stream is open"
 kubectl rollout restart --namespace "$namespace" deployment/oauth-proxy
 kubectl rollout status --namespace "$namespace" deployment/oauth-proxy --timeout 120s
 
-step "a restart of the container runtime: the kubelet stops the draining container again, and sends it a second SIGTERM"
+step "a restart of the container runtime: the kubelet sends the draining container a second SIGTERM"
 stops() {
   kubectl get events --namespace "$namespace" --field-selector "reason=Killing,involvedObject.name=${old#pod/}" \
     --output jsonpath='{range .items[*]}{.count}{"\n"}{end}' | awk '{ sum += $1 } END { print sum + 0 }'
@@ -75,7 +74,7 @@ for ((n = 0; $(stops) <= before; n++)); do
   }
   sleep 1
 done
-sleep 20 # its preStop, 10 s, comes before the signal
+sleep 20 # preStop takes 10 s, and the signal follows it
 [ "$(kubectl get --namespace tailscale job/stream --output jsonpath='{.status.active}{.status.failed}')" = 1 ]
 kubectl get --namespace "$namespace" "$old"
 
@@ -84,10 +83,10 @@ kubectl apply -f "$work/probe.yaml" --selector step=release
 complete probe release 60s
 complete tailscale stream 60s
 
-step "the end of the old pod: its last stream is over, so it must not wait for its 600 seconds"
+step "the end of the old pod: its last stream has ended, so it must not wait its full 600 seconds"
 kubectl wait --namespace "$namespace" --for delete "$old" --timeout 60s
 
-step "a stranger"
+step "a pod that must not get in"
 kubectl apply -f "$work/probe.yaml" --selector step=stranger
 complete probe stranger 60s
 

@@ -1,4 +1,4 @@
-// Package kind holds the check in a real cluster (check.sh) and what can be said of its manifests without one.
+// Package kind holds the check in a real cluster (check.sh). Its Go tests check the manifests without a cluster.
 package kind
 
 import (
@@ -32,7 +32,7 @@ func TestOverlayChangesOnlyTheUpstream(t *testing.T) {
 	}
 }
 
-// The names and labels of the other pods are written down once more in probe.yaml, and have to be those of k8s/.
+// probe.yaml repeats names and labels from k8s/. They must be the same.
 func TestProbeFitsTheDeployment(t *testing.T) {
 	deployed, err := pod.Render("../../k8s")
 	assert.NilError(t, err)

@@ -15,7 +15,7 @@ const (
 	endProxy  = "exec " + bare + "-5d8f-x2b4c --namespace=" + bare + " --container=proxy -- /bin/sh -c kill -TERM 1"
 )
 
-// what belongs to the old pod, in the order in which it goes.
+// oldObjects are what belongs to the old pod, in the order in which cleanup deletes it.
 var oldObjects = []string{"delete service/" + bare, "delete secret/tailscale-authkey", "delete secret/ghcr-pull-secret", "delete deployment/" + bare}
 
 func TestCleanup(t *testing.T) {
@@ -39,7 +39,7 @@ func TestCleanup(t *testing.T) {
 	w.wrote(deleteOld)
 }
 
-// Each of these means that the old pod may still be needed: nothing is deleted.
+// In each of these cases the old pod may still be needed, so nothing is deleted.
 func TestCleanupRefuses(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -87,7 +87,7 @@ func TestCleanupRefuses(t *testing.T) {
 	}
 }
 
-// A request, a restart of the counter or a moment without it: each begins the wait anew.
+// A request, a reset of the counter, or a counter that cannot be read: each restarts the wait.
 func TestCleanupWaitsForSilence(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
@@ -109,7 +109,7 @@ func TestCleanupWaitsForSilence(t *testing.T) {
 	assert.Equal(t, strings.Count(res.out, "(<nil>)"), 6, res.out)
 }
 
-// One client keeps its connection busy, so it never looks the name up again: only the end of the old process moves it.
+// A client that keeps its connection busy never looks the name up again. Only the end of the old process makes it move.
 func TestCleanupOfABusyClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
@@ -135,8 +135,8 @@ func TestCleanupOfABusyClient(t *testing.T) {
 	w.wrote(deleteOld)
 }
 
-// backOff is what the kubelet does when a process ends soon after it has started: it waits 10 s, here five looks, before it
-// starts the container again.
+// backOff is what the kubelet does when a process ends soon after its start: it waits 10 s before it starts the container again. Here
+// it waits for five calls of `kubectl get`.
 func backOff(c *cluster) {
 	c.notReady()
 	looks := 0
@@ -147,7 +147,7 @@ func backOff(c *cluster) {
 	}
 }
 
-// Somebody who uses the old address itself comes back to it: a person has to find out who.
+// A client that uses the old address itself comes back to it. A person has to find out which client that is.
 func TestCleanupOfAClientThatComesBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
@@ -159,7 +159,7 @@ func TestCleanupOfAClientThatComesBack(t *testing.T) {
 	w.wrote([]string(nil)...)
 }
 
-// Without a new path there is nowhere to send the busy client.
+// If the new path does not work, the busy client has nowhere to go.
 func TestCleanupKeepsABusyClientWithoutANewPath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
@@ -184,7 +184,7 @@ func TestCleanupOfADeadPod(t *testing.T) {
 	w.wrote(deleteOld)
 }
 
-// What stops half way is taken up again.
+// A cleanup that stopped half way can be run again.
 func TestCleanupTwice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()

@@ -11,7 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Wrong input ends before anything is read: the error first, then one line of usage.
+// On wrong input the command reads nothing. It prints the error and one line of usage.
 func TestWrongInput(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -59,7 +59,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// The page names subcommands and flags that exist, each subcommand at least once.
+// The page names only subcommands and flags that exist, and it names every subcommand.
 func TestPageNamesWhatExists(t *testing.T) {
 	t.Parallel()
 	out, err := exec.Command(command, "--help").CombinedOutput()
@@ -84,7 +84,7 @@ func TestPageNamesWhatExists(t *testing.T) {
 	}
 }
 
-// The names in the command, on the page and in k8s/ are the same.
+// The command, the page and k8s/ use the same names.
 func TestNamesAreThoseOfTheManifests(t *testing.T) {
 	t.Parallel()
 	type manifest struct {
@@ -110,5 +110,5 @@ func TestNamesAreThoseOfTheManifests(t *testing.T) {
 		assert.Assert(t, n[1] == "oauth-proxy" || n[1] == bare, "%s mentions %s", page, n[0])
 	}
 	application := load("argocd/application.yaml")
-	assert.Equal(t, application.Metadata.Name, "oauth-proxy", "under the old Application's name it would take over, and prune, the old objects")
+	assert.Equal(t, application.Metadata.Name, "oauth-proxy", "with the old Application's name it would take over the old objects and prune them")
 }

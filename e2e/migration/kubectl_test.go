@@ -12,16 +12,16 @@ import (
 	"sync"
 )
 
-// A call is one run of kubectl, and an answer what it came to.
+// A call is one run of kubectl, and an answer is its result.
 type call struct{ Args, Env []string }
 
 type answer struct {
 	Out, Err string
 	Code     int
-	Never    bool // there is none
+	Never    bool // it never answers
 }
 
-// fakeKubectl hands its arguments to the test and repeats the answer.
+// fakeKubectl sends its arguments to the test and prints the answer that it gets.
 func fakeKubectl() int {
 	b, _ := json.Marshal(call{os.Args[1:], os.Environ()})
 	resp, err := http.Post(os.Getenv("FAKE_CLUSTER"), "application/json", bytes.NewReader(b))
@@ -43,11 +43,11 @@ func fakeKubectl() int {
 type cluster struct {
 	mu      sync.Mutex
 	objects []obj
-	ids     []string          // of the operator's devices
+	ids     []string          // the operator's devices
 	cilium  string            // kube-proxy-replacement,bpf-lb-sock-hostns-only
-	fails   map[string]answer // by a part of the command line
+	fails   map[string]answer // the key is a part of the command line
 	onExec  func(*cluster)
-	onGet   func(*cluster) // before the objects are shown
+	onGet   func(*cluster) // called before the objects are printed
 	calls   []call
 	writes  []string
 }
@@ -83,7 +83,7 @@ func ref(o obj) string {
 	return strings.ToLower(o["kind"].(string)) + "/" + o["metadata"].(obj)["name"].(string)
 }
 
-// at walks into an object: cluster.at("service/oauth-proxy", "spec").
+// at returns a part of an object, as in cluster.at("service/oauth-proxy", "spec").
 func (c *cluster) at(name string, path ...string) obj {
 	o := c.objects[slices.IndexFunc(c.objects, func(o obj) bool { return ref(o) == name })]
 	for _, p := range path {
@@ -104,7 +104,7 @@ func (c *cluster) notReady() {
 	c.at(oldPod, "status")["conditions"] = []obj{{"type": "Ready", "status": "False"}}
 }
 
-// gone takes objects out of the cluster.
+// gone removes objects from the cluster.
 func (c *cluster) gone(names ...string) {
 	c.objects = slices.DeleteFunc(c.objects, func(o obj) bool { return slices.Contains(names, ref(o)) })
 }
@@ -130,7 +130,7 @@ func (c *cluster) serve(rw http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(rw).Encode(a)
 }
 
-// kubectl knows the few forms that the command uses, and refuses any other.
+// kubectl answers the few commands that the program uses, and refuses all others.
 func (c *cluster) kubectl(args []string) answer {
 	line := strings.Join(args, " ")
 	for part, a := range c.fails {

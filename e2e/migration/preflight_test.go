@@ -25,13 +25,13 @@ func tracked(w *world, name, options string) {
 	w.cluster.annotate(name, "argocd.argoproj.io/sync-options", options)
 }
 
-// What preflight finds, swap refuses to go over: each case is run through both.
+// swap refuses whatever preflight finds. Each case runs both.
 func TestFindings(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		change func(*world)
 		says   string
-		notes  bool // it is no obstacle
+		notes  bool // it does not prevent a swap
 	}{
 		"the parking name is taken": {change: func(w *world) { w.rename("nLAPTOPCNTRL", bare+"-old") },
 			says: "FAIL  anthropic-oauth-proxy-old (nLAPTOPCNTRL"},

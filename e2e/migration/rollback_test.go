@@ -7,11 +7,11 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// The way back must not hang on a cluster that is away: rollback never asks it.
+// rollback must work without the cluster, so it never asks it.
 func TestRollback(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
-	w.rename("nLAPTOPCNTRL", bare+"-test") // another one that answers as the new proxy
+	w.rename("nLAPTOPCNTRL", bare+"-test") // another device that answers like the new proxy
 	w.devices[2].Addresses = []string{newIP}
 	w.cluster.fails[""] = answer{Code: 1, Err: "Unable to connect to the server: dial tcp: i/o timeout"}
 	w.run("rollback", "--dry-run").says(t, 0, "would rename "+bare+" ("+newID, "to "+bare+"-new", "would rename "+bare+"-old ("+oldID)
@@ -23,7 +23,7 @@ func TestRollback(t *testing.T) {
 	assert.Equal(t, len(w.cluster.calls), 0)
 }
 
-// The usual reason to go back is that the new path fails: then above all it has to work.
+// The usual reason to go back is that the new path fails. rollback must work above all then.
 func TestRollbackFromADeadPath(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
@@ -33,7 +33,7 @@ func TestRollbackFromADeadPath(t *testing.T) {
 	w.wrote(parkNew, giveOld+": 500", giveOld)
 	w.names("", "-new")
 
-	w = newWorld(t).swapped() // and when both are dead in the end
+	w = newWorld(t).swapped() // and if both are dead at the end
 	w.newServer.dies()
 	w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) {
 		if len(w.writes()) > 0 {
@@ -81,7 +81,7 @@ func TestStatus(t *testing.T) {
 	w.untouched()
 }
 
-// Without the cluster, names and answers say who is who.
+// Without the cluster, status tells the devices apart by their names and answers.
 func TestStatusWithoutTheCluster(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -30,7 +30,7 @@ func (w *world) names(old, now string) {
 	assert.Equal(w.t, w.name(newID), bare+now)
 }
 
-// wrote checks which calls to the tailnet changed something, and that no child process was given the token.
+// wrote checks which calls changed the tailnet, and that no child process got the token.
 func (w *world) wrote(calls ...string) {
 	w.t.Helper()
 	assert.DeepEqual(w.t, w.writes(), calls)
@@ -63,7 +63,7 @@ func TestSwap(t *testing.T) {
 	assert.DeepEqual(t, w.cluster.changed(), []string(nil))
 }
 
-// While the second call takes its time, clients miss the name: that is counted and measured.
+// Until the second call is done, clients cannot find the name. swap counts these failures and measures the time.
 func TestSwapMeasuresTheGap(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -94,7 +94,7 @@ func TestSwapMeasuresTheGap(t *testing.T) {
 	assert.Assert(t, took+time.Millisecond >= held && silent+time.Millisecond >= held && missed >= 3, "held for %v: %v", held, found[1:])
 }
 
-// Whatever fails, the names are as they were in the end, and exactly these calls were made.
+// Whatever fails, the names are as before in the end, and exactly these calls were made.
 func TestSwapFails(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -145,7 +145,7 @@ func TestSwapFails(t *testing.T) {
 	}
 }
 
-// When the way back fails too, a person is told which one thing to do; the next run finishes.
+// If the way back fails too, the command tells the person the one thing to do. The next run finishes the rollback.
 func TestSwapStranded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -164,7 +164,7 @@ func TestSwapStranded(t *testing.T) {
 	w.names("", "-1")
 }
 
-// The tailnet can be written but not read: the way back goes on without.
+// If the tailnet can be written but not read, the way back works without reading.
 func TestSwapGoesBackBlind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -180,7 +180,7 @@ func TestSwapGoesBackBlind(t *testing.T) {
 	w.names("", "-1")
 }
 
-// One probe in four fails, or hangs: well enough for preflight, not for clients.
+// One probe in four fails or hangs. preflight may miss that, but swap must not.
 func TestSwapNeedsTheNameToAnswerFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -199,7 +199,7 @@ func TestSwapNeedsTheNameToAnswerFirst(t *testing.T) {
 	w.untouched()
 }
 
-// A signal at any moment leads back to where things were; a second one does not stop the way back.
+// A signal at any moment restores the previous state. A second signal does not stop that.
 func TestSwapInterrupted(t *testing.T) {
 	t.Parallel()
 	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
@@ -231,9 +231,9 @@ func TestSwapInterrupted(t *testing.T) {
 		r.signal(syscall.SIGINT)
 		r.until("interrupted")
 		select {
-		case <-second.cut: // would leave open whether the name was given
+		case <-second.cut: // after this nobody knows whether the name was given
 			t.Fatal("the call under way was cut off")
-		case <-time.After(300 * time.Millisecond): // time enough to do wrong
+		case <-time.After(300 * time.Millisecond): // long enough to do the wrong thing
 		}
 		release()
 		r.wait().says(t, 1, "ok    back: ")
@@ -262,7 +262,7 @@ func TestSwapInterrupted(t *testing.T) {
 		r.reached(first)
 		read.Close() // what Ctrl-C does to `migration swap | tee log`
 		r.signal(syscall.SIGINT)
-		w.fail(&fault{call: giveNew, status: 500}) // goes back for one reason or the other
+		w.fail(&fault{call: giveNew, status: 500}) // it goes back because of this failure or because of the lost output
 		release()
 		r.wait().says(t, 1)
 		w.names("", "-1")

@@ -27,7 +27,7 @@ const (
 	newIP  = "127.0.0.3"
 )
 
-// A dev is a device as the Tailscale API lists it.
+// A dev is a device in the Tailscale API's list.
 type dev struct {
 	Addresses  []string `json:"addresses"`
 	NodeID     string   `json:"nodeId"`
@@ -36,15 +36,15 @@ type dev struct {
 	IsExternal bool     `json:"isExternal"`
 }
 
-// A fault is an answer of the API other than the usual one.
+// A fault replaces the API's usual answer to a call.
 type fault struct {
-	call   string // to what: "rename nOLD1CNTRL to x", "delete nOLD1CNTRL" or "list"
-	times  int    // how often; 0 is always
+	call   string // "rename nOLD1CNTRL to x", "delete nOLD1CNTRL" or "list"
+	times  int    // how often it happens; 0 means always
 	status int    // 0 closes the connection without an answer
 	body   string
-	after  bool          // the call takes effect nevertheless
-	hold   chan struct{} // the call waits for this to be closed, and is then served as usual
-	seen   chan struct{} // closed when the call has come
+	after  bool          // the call still takes effect
+	hold   chan struct{} // the call waits until this is closed, and then gets the usual answer
+	seen   chan struct{} // closed when the call has arrived
 	cut    chan struct{} // closed when the caller gives up waiting
 }
 
@@ -59,12 +59,12 @@ type world struct {
 	mu      sync.Mutex
 	devices []dev
 	faults  []*fault
-	calls   []string // every write, and what it was answered with if that was no yes
-	stale   string   // where the name leads, whatever the devices are called
-	misses  int      // look-ups of the bare name while nobody had it
+	calls   []string // every write, with its status if that was not 200
+	stale   string   // if set, the name leads here, whatever the devices are called
+	misses  int      // look-ups of the bare name while no device had it
 }
 
-// A server is what answers at a device's address.
+// A server answers at a device's address.
 type server struct {
 	handler atomic.Pointer[http.HandlerFunc]
 }
@@ -73,7 +73,7 @@ func (s *server) does(h http.HandlerFunc) { s.handler.Store(&h) }
 
 func (s *server) ServeHTTP(rw http.ResponseWriter, r *http.Request) { (*s.handler.Load())(rw, r) }
 
-// dies lets every further connection end without an answer.
+// dies makes every further connection end without an answer.
 func (s *server) dies() {
 	s.does(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 }
@@ -108,7 +108,7 @@ func (w *world) listen() {
 		assert.NilError(w.t, err)
 		_, w.port, _ = net.SplitHostPort(a.Addr().String())
 		b, err := net.Listen("tcp", newIP+":"+w.port)
-		if err != nil { // somebody has that port there
+		if err != nil { // the port is taken on the other address
 			a.Close()
 			continue
 		}
@@ -143,7 +143,7 @@ func newProxy(rw http.ResponseWriter, r *http.Request) {
 	io.WriteString(rw, `{"type":"error","error":{"type":"authentication_error","message":"x-api-key header is required"}}`)
 }
 
-// healthyOnly is a new proxy that answers everything but /health with a status of its own.
+// healthyOnly is a new proxy that answers every path but /health with the given status and body.
 func healthyOnly(status int, body string) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" {
@@ -155,7 +155,7 @@ func healthyOnly(status int, body string) http.HandlerFunc {
 	}
 }
 
-// fail arranges for a fault.
+// fail adds a fault.
 func (w *world) fail(f *fault) *fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -163,7 +163,7 @@ func (w *world) fail(f *fault) *fault {
 	return f
 }
 
-// held arranges for a call to wait, and says when it has come and when its caller gave up.
+// held makes a call wait until release. The fault's channels signal when the call has arrived and when its caller gave up.
 func (w *world) held(call string) (f *fault, release func()) {
 	f = w.fail(&fault{call: call, times: 1, hold: make(chan struct{}), seen: make(chan struct{}), cut: make(chan struct{})})
 	release = sync.OnceFunc(func() { close(f.hold) })
@@ -211,14 +211,14 @@ func (w *world) rename(id, name string) {
 	w.apply("rename", id, name)
 }
 
-// sync orders what a test does to the world while nothing runs before and after what the servers see of it: the command in
-// between is another process, which the race detector cannot look through.
+// sync orders a test's changes to the world before the servers' next reads. The command between them is another process, so the race
+// detector cannot see that order by itself.
 func (w *world) sync() {
 	w.writes()
 	w.cluster.changed()
 }
 
-// swapped is a world after the swap.
+// swapped returns a world after the swap.
 func (w *world) swapped() *world {
 	w.rename(oldID, bare+"-old")
 	w.rename(newID, bare)
@@ -282,7 +282,7 @@ func (w *world) serveAPI(rw http.ResponseWriter, r *http.Request) {
 	io.WriteString(rw, body)
 }
 
-// apply is what the API does when nothing is wrong. Names are unique within the tailnet.
+// apply is the API's usual behaviour. Names are unique within the tailnet.
 func (w *world) apply(verb, id, name string) (int, string) {
 	i := slices.IndexFunc(w.devices, func(d dev) bool { return d.NodeID == id })
 	taken := slices.IndexFunc(w.devices, func(d dev) bool { return d.Name == name+suffix })
@@ -302,7 +302,7 @@ func (w *world) apply(verb, id, name string) (int, string) {
 	return 200, "{}"
 }
 
-// serveDNS is MagicDNS: the name leads to whichever device has it at this moment, and to nothing if none has.
+// serveDNS is MagicDNS: it resolves the name to the device that has it now, or not at all if none has it.
 func (w *world) serveDNS() {
 	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
 	assert.NilError(w.t, err)

@@ -17,12 +17,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// repository is the tree under test: these tests run in e2e/monitoring.
+// repository is the path of the tree under test, from e2e/monitoring, where these tests run.
 const repository = "../.."
 
 const namespace = "anthropic-oauth-proxy"
 
-// component is what switching the component on adds, and the Deployment that it must fit.
+// component is what the component adds when it is enabled, and the Deployment that it must fit.
 type component struct {
 	monitor    *monitoringv1.PodMonitor
 	rule       *monitoringv1.PrometheusRule
@@ -31,7 +31,7 @@ type component struct {
 	deployment *appsv1.Deployment
 }
 
-// load renders a copy of k8s/ with the components switched on, as monitoring/kustomization.yaml says how.
+// load renders a copy of k8s/ with the components enabled as monitoring/kustomization.yaml describes.
 func load(t *testing.T, components ...string) (c component) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "k8s")
@@ -72,7 +72,7 @@ func loaded(t *testing.T) component {
 	return load(t, "monitoring")
 }
 
-// The monitor must find the pods, at a port that they have, and give them the job that rules and dashboard ask for.
+// The monitor must find the pods, scrape a port that they have, and set the job label that rules and dashboard use.
 func TestPodMonitorFindsThePods(t *testing.T) {
 	c := loaded(t)
 	pod := c.deployment.Spec.Template
@@ -86,13 +86,13 @@ func TestPodMonitorFindsThePods(t *testing.T) {
 	endpoints := c.monitor.Spec.PodMetricsEndpoints
 	assert.Assert(t, len(endpoints) == 1 && endpoints[0].Port != nil && *endpoints[0].Port == port.Name && endpoints[0].Path == "/metrics",
 		"podmonitor.yaml must scrape the container's port %q at /metrics", port.Name)
-	// For scrapers that find pods by the annotations of old.
+	// For scrapers that find pods by annotations.
 	for name, want := range map[string]string{"scrape": "true", "port": fmt.Sprint(port.ContainerPort), "path": "/metrics"} {
 		assert.Equal(t, pod.Annotations["prometheus.io/"+name], want)
 	}
 }
 
-// The policy opens the one port to one kind of pod in one namespace, and nothing else.
+// The policy opens only the one port, to one kind of pod in one namespace.
 func TestNetworkPolicyLetsOnlyPrometheusIn(t *testing.T) {
 	c := loaded(t)
 	assert.DeepEqual(t, c.policy.Spec.PodSelector, *c.deployment.Spec.Selector)
@@ -106,7 +106,7 @@ func TestNetworkPolicyLetsOnlyPrometheusIn(t *testing.T) {
 	assert.Equal(t, int32(rule.Ports[0].Port.IntValue()), c.deployment.Spec.Template.Spec.Containers[0].Ports[0].ContainerPort)
 }
 
-// The example for kube-prometheus-stack adds the label that its Prometheus selects by, and opens the policy to its namespace.
+// The example for kube-prometheus-stack adds the label that its Prometheus selects, and opens the policy to its namespace.
 func TestKubePrometheusStackFindsThem(t *testing.T) {
 	c := load(t, "monitoring", "monitoring/kube-prometheus-stack")
 	assert.Equal(t, c.monitor.Labels["release"], "kube-prometheus-stack")

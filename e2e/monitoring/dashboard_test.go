@@ -11,8 +11,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// dashboard is the part of Grafana's classic dashboard model that ours uses. It is decoded strictly, since Grafana would ignore a
-// misspelt field in silence.
+// dashboard is the part of Grafana's classic dashboard model that ours uses. It is decoded strictly, because Grafana silently ignores
+// misspelt fields.
 type dashboard struct {
 	UID           string            `json:"uid"`
 	Title         string            `json:"title"`
@@ -62,7 +62,7 @@ func decodeDashboard(t *testing.T, text string) (d dashboard) {
 	return d
 }
 
-// Panels do not overlap, have ids of their own, and ask the Prometheus that the user has chosen.
+// Panels do not overlap, have unique ids, and query the Prometheus that the user has chosen.
 func TestDashboardIsWellFormed(t *testing.T) {
 	ids, taken := map[int]string{}, map[[2]int]string{}
 	for _, p := range loaded(t).dashboard.Panels {
@@ -85,10 +85,10 @@ func TestDashboardIsWellFormed(t *testing.T) {
 	}
 }
 
-// What Grafana would put in place of its variables.
+// The values that Grafana would substitute for its variables.
 var grafanaVariables = strings.NewReplacer("$__rate_interval", "5m", "$__interval", "1m", "$__range", "1h")
 
-// promtool has no verb for a lone expression, so each becomes a recording rule.
+// promtool has no command to check a single expression, so each becomes a recording rule.
 func TestPromtoolAcceptsTheDashboardsQueries(t *testing.T) {
 	group := monitoringv1.RuleGroup{Name: "dashboard"}
 	for _, p := range loaded(t).dashboard.Panels {

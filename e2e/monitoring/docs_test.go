@@ -18,7 +18,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// product is what the program knows: names from what it prints and serves, and the text of its source.
+// product holds the program's names, from what it prints and serves, and the strings in its source.
 type product struct {
 	names    map[string]bool
 	literals []string // every string in its source; a verb such as %d is an N, as the runbook writes it
@@ -81,8 +81,8 @@ func run(t *testing.T, arg string) string {
 	return string(out)
 }
 
-// says reports whether a name is one of the product's: a word is one of its strings or quoted in one, as a key of JSON is in a
-// tag; a text is part of one.
+// says reports whether the product uses a name. A word must be one of its strings, or be quoted in one, like a JSON key in a struct
+// tag. A text of several words must be part of one.
 func (p product) says(name string) bool {
 	return p.names[name] || slices.ContainsFunc(p.literals, func(text string) bool {
 		return text == name || strings.Contains(text, `"`+name+`"`) || strings.Contains(name, " ") && strings.Contains(text, name)
@@ -98,11 +98,11 @@ func page(t *testing.T, name string) string {
 	return string(text)
 }
 
-// Whatever a page names as the product's is the product's.
+// Every name on a page that looks like the product's exists in the product.
 func TestPagesNameWhatThereIs(t *testing.T) {
 	p := theProduct(t)
 	for _, name := range pages {
-		if name != "docs/clients.md" { // which names what others call theirs
+		if name != "docs/clients.md" { // it names settings of other programs
 			t.Run(name, func(t *testing.T) { checkPage(t, page(t, name), p) })
 		}
 	}
@@ -110,7 +110,7 @@ func TestPagesNameWhatThereIs(t *testing.T) {
 
 func checkPage(t *testing.T, text string, p product) {
 	t.Helper()
-	unknown := func(kind, name string) { t.Errorf("%s %q is not the product's", kind, name) }
+	unknown := func(kind, name string) { t.Errorf("%s %q does not exist in the product", kind, name) }
 	for _, name := range matches(text, `\b((?:proxy|go|process)_\w+)`) {
 		if !p.says(name) {
 			unknown("metric", name)
@@ -153,17 +153,17 @@ func matches(text, pattern string) (found []string) {
 	return found
 }
 
-// What the tables of the runbook list in their first column is a string in the product's source, or a name that it shows.
+// The first columns of the runbook's tables list only strings in the product's source and names that it shows.
 func TestRunbookListsWhatTheProductSays(t *testing.T) {
 	p := theProduct(t)
 	for _, cell := range matches(page(t, "docs/runbook.md"), "(?m)^\\| (`[^|]*`) \\|") {
 		for _, name := range matches(cell, "`([^`]+)`") {
-			assert.Check(t, p.says(name), "docs/runbook.md lists %q, which the product never says", name)
+			assert.Check(t, p.says(name), "docs/runbook.md lists %q, which the product never prints", name)
 		}
 	}
 }
 
-// An alert's runbook_url leads to a heading, and what is called like an alert is one.
+// Each alert's runbook_url leads to a heading. Every name that looks like an alert's is one.
 func TestRunbookHasASectionForEveryAlert(t *testing.T) {
 	text, alerts := page(t, "docs/runbook.md"), map[string]bool{}
 	for _, alert := range loaded(t).alerts() {
@@ -175,7 +175,7 @@ func TestRunbookHasASectionForEveryAlert(t *testing.T) {
 	}
 }
 
-// Links lead to files and headings, and the files and recipes that are named exist.
+// Links lead to existing files and headings, and all named files and recipes exist.
 func TestPagesLeadSomewhere(t *testing.T) {
 	for _, name := range append(slices.Clone(pages), "docs/performance.md", "docs/migration.md") {
 		t.Run(name, func(t *testing.T) { checkLinks(t, name, page(t, name)) })
@@ -213,7 +213,7 @@ func checkLinks(t *testing.T, name, text string) {
 	}
 }
 
-// anchors are GitHub's names of the headings.
+// anchors returns the anchors that GitHub makes of the headings.
 func anchors(text string) (names []string) {
 	for _, heading := range matches(text, `(?m)^#+ (.*)$`) {
 		name := regexp.MustCompile(`[^\w -]`).ReplaceAllString(strings.ToLower(heading), "")
@@ -222,7 +222,7 @@ func anchors(text string) (names []string) {
 	return names
 }
 
-// The objects, labels and paths in commands are those that are deployed.
+// The objects, labels and paths in commands are the deployed ones.
 func TestCommandsFitTheDeployment(t *testing.T) {
 	c := loaded(t)
 	for _, name := range []string{"docs/runbook.md", "docs/deploy.md"} {

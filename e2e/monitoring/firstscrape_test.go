@@ -12,8 +12,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// increase() sees only what comes after a series' first sample. So 14 refused requests between the first two scrapes of a new pod
-// fire OAuthProxyRejected only if the series exist before the first request; and they must not fire it among 100 good ones.
+// increase() counts only what comes after a series' first sample. So 14 refused requests between the first two scrapes of a new pod
+// fire OAuthProxyRejected only if the series existed before the first request. Among 100 good requests they must not fire it.
 func TestRefusalsOfANewPodFireTheAlert(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(upstream))
 	t.Cleanup(server.Close)

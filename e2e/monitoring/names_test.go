@@ -14,14 +14,14 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// job is the value that podmonitor.yaml gives the label, and that every selector has: other programs have a
+// job is the label value that podmonitor.yaml sets. Every selector must have it, because other programs have metrics like
 // process_start_time_seconds too.
 const job = "oauth-proxy"
 
 // targetLabels are what the PodMonitor adds to every series.
 var targetLabels = []string{"job", "namespace", "pod", "container", "endpoint", "instance"}
 
-// Every metric, label and label value that a rule, one of its cases or the dashboard asks for is one that a running proxy shows.
+// A running proxy shows every metric, label and label value that the rules, their test cases and the dashboard use.
 func TestEverySelectorFindsSomething(t *testing.T) {
 	c, shown := loaded(t), traffic(t)
 	for _, alert := range c.alerts() {
@@ -39,7 +39,7 @@ func TestEverySelectorFindsSomething(t *testing.T) {
 	}
 }
 
-// legendAsGrouping makes the labels that a legend shows part of the expression, so that they are checked like the others.
+// legendAsGrouping adds the labels in a legend to the expression, so that they are checked like the others.
 func legendAsGrouping(legend string) string {
 	var names []string
 	for _, m := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(legend, -1) {
@@ -48,7 +48,7 @@ func legendAsGrouping(legend string) string {
 	return fmt.Sprintf(" or on (%s) vector(0)", strings.Join(names, ","))
 }
 
-// checkNames looks at the selectors of an expression and at the labels that it groups by.
+// checkNames checks an expression's selectors and the labels that it groups by.
 func checkNames(expr string, shown scrape) (problems error) {
 	parsed, err := metricsql.Parse(expr)
 	if err != nil {
@@ -76,13 +76,13 @@ func checkNames(expr string, shown scrape) (problems error) {
 	})
 	for _, label := range grouping {
 		if !labels[label] {
-			problems = errors.Join(problems, fmt.Errorf("no series of it has a label %q: %s", label, expr))
+			problems = errors.Join(problems, fmt.Errorf("no series in it has a label %q: %s", label, expr))
 		}
 	}
 	return problems
 }
 
-// checkSelector looks at one selector, whose first filter is the metric's name.
+// checkSelector checks one selector, whose first filter is the metric's name.
 func checkSelector(filters []metricsql.LabelFilter, shown scrape) (problems error) {
 	metric := filters[0].Value
 	series, ok := shown[metric]

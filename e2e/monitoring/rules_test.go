@@ -23,7 +23,7 @@ func (c component) alerts() (alerts []monitoringv1.Rule) {
 	return alerts
 }
 
-// Whoever is woken needs to know how bad it is, what it is, and what to do.
+// An alert must say how severe it is, what happened, and where to read what to do.
 func TestAlertsAreComplete(t *testing.T) {
 	for _, r := range loaded(t).alerts() {
 		severity := r.Labels["severity"]
@@ -35,8 +35,8 @@ func TestAlertsAreComplete(t *testing.T) {
 	}
 }
 
-// promtoolRuns writes the rules, which are a PrometheusRule's spec to promtool, to rules.yaml and the cases to alerts.yaml, and
-// runs promtool in their directory. Without promtool the test is skipped; in CI, where every tool must be installed, it fails.
+// promtoolRuns runs promtool in a folder with the rules in rules.yaml and the cases in alerts.yaml. For promtool, the rules are the
+// spec of the PrometheusRule. Without promtool the test is skipped. In CI, which must have every tool, it fails.
 func promtoolRuns(t *testing.T, spec monitoringv1.PrometheusRuleSpec, cases string, args ...string) error {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -64,7 +64,7 @@ func TestPromtoolAcceptsTheRules(t *testing.T) {
 	assert.NilError(t, promtoolRuns(t, loaded(t).rule.Spec, "", "check", "rules", "--lint-fatal", "rules.yaml"))
 }
 
-// testdata/alerts.yaml says when each alert fires and when not.
+// testdata/alerts.yaml lists cases in which each alert fires or does not fire.
 func TestAlertsFireWhenTheyShould(t *testing.T) {
 	c := loaded(t)
 	cases, err := os.ReadFile("testdata/alerts.yaml")

@@ -19,10 +19,10 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-// scrape is what /metrics showed: by metric, the values that each of its labels took.
+// scrape is what /metrics showed: for each metric, the values of each label.
 type scrape map[string]map[string]map[string]bool
 
-// seen is what all tests share: a proxy's metrics and log after every kind of traffic there is.
+// seen is shared by all tests: a proxy's metrics and log after every kind of traffic.
 var seen struct {
 	sync.Once
 	scrape scrape
@@ -38,7 +38,7 @@ func traffic(t *testing.T) scrape {
 		see(t, binary.Config{Upstream: server.URL, Proxy: "timeout_secs = 1\nretries = 1\nmax_body_bytes = 1000\ndrain_timeout_secs = 0"},
 			"/ok", "/400", "/401", "/403", "/429", "/too-large", "/closed", "/silent", "/reset", "/idle", "/endless")
 	})
-	assert.Assert(t, len(seen.log) > 0, "the proxy could not be brought to show its metrics; see the first test that failed")
+	assert.Assert(t, len(seen.log) > 0, "no metrics were collected from a proxy; see the first test that failed")
 	return seen.scrape
 }
 
@@ -83,7 +83,7 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// see starts a proxy, asks it for each path, and keeps what its metrics and its log say then.
+// see starts a proxy, requests each path, and then stores its metrics and its log.
 func see(t *testing.T, config binary.Config, paths ...string) {
 	t.Helper()
 	p := binary.Start(t, config)

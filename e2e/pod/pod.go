@@ -1,4 +1,4 @@
-// Package pod reads what the manifests say about the proxy's process, so that it can be run as it is deployed.
+// Package pod reads from the manifests how the proxy is deployed, so that tests can run it in the same way.
 package pod
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// Pod is the process in k8s/: its memory limit in bytes, its environment, its configuration and what that says.
+// Pod is the proxy's process in k8s/: its memory limit in bytes, its environment, its configuration, and some values in that.
 type Pod struct {
 	Memory int64
 	Env    []string
@@ -21,7 +21,7 @@ type Pod struct {
 	Retries, MaxConnections, MaxBodyBytes, MaxBufferedBytes int64
 }
 
-// Read takes everything as it is deployed, but for some settings of the [proxy] section.
+// Read reads the deployed settings, and replaces some settings of the [proxy] section.
 func Read(settings map[string]int64) (p Pod, err error) {
 	root, err := binary.Root()
 	if err != nil {
@@ -57,7 +57,7 @@ func Read(settings map[string]int64) (p Pod, err error) {
 		"max_body_bytes": &p.MaxBodyBytes, "max_buffered_bytes": &p.MaxBufferedBytes} {
 		number, ok := section[key].(int64)
 		if !ok {
-			return p, fmt.Errorf("config.toml: [proxy] says nothing of %s", key)
+			return p, fmt.Errorf("config.toml: [proxy] does not set %s", key)
 		}
 		*value = number
 	}

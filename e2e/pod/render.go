@@ -16,10 +16,10 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// Objects are manifests, by kind and name, as in "Deployment oauth-proxy".
+// Objects holds manifests. The key is kind and name, as in "Deployment oauth-proxy".
 type Objects map[string]runtime.Object
 
-// Render renders a folder as `kubectl kustomize` does, and decodes what comes out.
+// Render renders a folder as `kubectl kustomize` does, and decodes the result.
 func Render(folder string) (Objects, error) {
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	if err != nil {

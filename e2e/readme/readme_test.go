@@ -1,4 +1,4 @@
-// Package readme compares the README with the program, and its and the runbook's figures of memory with what is deployed.
+// Package readme compares the README with the program. It also compares the memory figures in README and runbook with k8s/.
 package readme
 
 import (
@@ -16,11 +16,11 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// The README's table has every key of [proxy] in its order, with its default.
+// The README's table has all keys of [proxy] with their defaults, in the program's order.
 func TestKeys(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	assert.NilError(t, err)
-	dir := t.TempDir() // no configuration file is there
+	dir := t.TempDir() // it has no configuration file
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/proxy", "./cmd/anthropic-oauth-proxy")
 	build.Dir = "../.."
 	out, err := build.CombinedOutput()
@@ -42,7 +42,7 @@ func TestKeys(t *testing.T) {
 	assert.DeepEqual(t, documented, real)
 }
 
-// The stand-in knows what the README asks it, and without a credential it refuses, as the README says.
+// The stand-in answers the README's request. Without a credential it refuses it with 401, as the README says.
 func TestStandinAnswers(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	assert.NilError(t, err)
@@ -67,8 +67,9 @@ func TestStandinAnswers(t *testing.T) {
 	}
 }
 
-// The README has the Deployment's memory limit and GOMEMLIMIT. The runbook's example of a larger body limit starts from what is
-// deployed, and what it adds is enough: a body fits into three quarters of max_buffered_bytes, which the sum counts twice.
+// The README states the Deployment's memory limit and GOMEMLIMIT. The runbook's example of a larger body limit starts from the
+// deployed values. Its new values are large enough: a body fits into three quarters of max_buffered_bytes, and the sum counts
+// max_buffered_bytes twice.
 func TestMemory(t *testing.T) {
 	read := func(name string) string {
 		text, err := os.ReadFile("../../" + name)

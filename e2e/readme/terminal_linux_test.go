@@ -13,7 +13,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// At a terminal the log is lines for people, and the first of them say what to do next (contract section 8).
+// On a terminal the log is text for people, and its first lines say what to do next (contract section 8).
 func TestTerminal(t *testing.T) {
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	assert.NilError(t, err)

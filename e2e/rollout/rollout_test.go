@@ -1,5 +1,5 @@
-// Package rollout proves that a rolling update loses nothing: no request fails and no stream is cut while one process
-// after the other takes over, although clients keep their connections.
+// Package rollout tests that a rolling update loses nothing. While one process after the other takes over, no request fails and no
+// stream is cut, although clients keep their connections.
 package rollout
 
 import (
@@ -23,29 +23,28 @@ func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
 const (
 	rollouts = 20
-	// preStop stands for the manifests' 10 s, in which the endpoint disappears everywhere. Here it disappears at once,
-	// so less will do.
+	// preStop stands for the manifests' 10 s, which give the cluster time to remove the endpoint everywhere. Here that happens at
+	// once, so less time is enough.
 	preStop = 300 * time.Millisecond
-	// roundTrip gives a server and a client the time to act on what the other has just undone: on loopback alone, a connection
-	// is hardly ever closed while a request is on its way.
+	// roundTrip lets a request cross a connection's close on the way. On plain loopback that hardly ever happens.
 	roundTrip = 40 * time.Millisecond
 )
 
 var (
 	question = standin.Part{}
-	stream   = standin.Part{Events: 40, Every: 25 * time.Millisecond} // it lives through the end of its process' preStop
+	stream   = standin.Part{Events: 40, Every: 25 * time.Millisecond} // it lasts longer than preStop
 )
 
-// load is what the clients count.
+// load holds the clients' counters.
 type load struct {
 	url              string
 	requests, failed atomic.Int64
 	streams, cut     atomic.Int64
-	kinds            sync.Map // of failures that were reported
+	kinds            sync.Map // of failures that have been reported
 }
 
-// client sends one request after the other on its own kept connection, pausing up to think in between, until stop. What gets
-// lost is counted, since the client cannot quietly send it again.
+// client sends one request after the other on its own kept connection until stop, with pauses of up to think. A lost request is
+// always counted, because the client cannot silently send it again.
 func (l *load) client(t *testing.T, stop <-chan struct{}, p standin.Part, think time.Duration) {
 	c := client.New(l.url)
 	defer c.Close()
@@ -77,8 +76,8 @@ func (l *load) client(t *testing.T, stop <-chan struct{}, p standin.Part, think 
 	}
 }
 
-// One process takes over from the other, twenty times, under load from clients that keep their connections: some busy,
-// some that pause up to two seconds, some that stream all the time.
+// Twenty times, a new process takes over from the old one, while clients that keep their connections send requests. Some are always
+// busy, some pause up to two seconds, and some stream all the time.
 func TestRollouts(t *testing.T) {
 	up, err := standin.Start(standin.Options{})
 	assert.NilError(t, err)
@@ -105,7 +104,7 @@ func TestRollouts(t *testing.T) {
 		next := binary.Start(t, config)
 		path.Switch(strings.TrimPrefix(next.URL, "http://"))
 		<-time.After(preStop)
-		code := old.Stop(t) // SIGTERM, and wait for the end
+		code := old.Stop(t) // sends SIGTERM and waits for the end
 		assert.Equal(t, code, 0)
 		assert.Assert(t, path.Dialed() > 0, "no client went over to the new process: nothing was tested")
 		old = next

@@ -13,8 +13,8 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// 2.7: the API's errors are the API's: status, type, id, headers and text. The proxy repeats
-// nothing, so the API sees as many requests as the SDK decided to make.
+// 2.7: an error of the API arrives unchanged: status, type, id, headers and text. The proxy repeats
+// nothing, so the API sees only the requests that the SDK made.
 func TestErrorsOfTheAPI(t *testing.T) {
 	for name, tc := range map[string]struct {
 		refusal *standin.Error
@@ -62,7 +62,7 @@ func TestErrorsOfTheAPI(t *testing.T) {
 	}
 }
 
-// 2.3, 2.4: the proxy makes its attempts, with the same bytes, and then the SDK makes none.
+// 2.3, 2.4: the proxy makes its attempts, with the same bytes. The SDK then makes no further ones.
 func TestTimeoutIsNotRetriedByTheSDK(t *testing.T) {
 	overBoth(t, binary.Config{Proxy: "timeout_secs = 1\nretries = 1"}, func(t *testing.T, w world) {
 		hang := standin.Scene{Hang: true}
@@ -81,13 +81,13 @@ func TestTimeoutIsNotRetriedByTheSDK(t *testing.T) {
 		for _, r := range requests {
 			gone, err := r.Finished(patient(t))
 			assert.NilError(t, err)
-			assert.Assert(t, gone, "the proxy left an attempt running that it had given up")
+			assert.Assert(t, gone, "an attempt that had timed out was still running at the upstream")
 		}
 		assert.Equal(t, w.proxy.Finished(t, refused.RequestID)["attempts"], 2.0)
 	})
 }
 
-// ours checks what every error of the proxy's own must have for the SDK (section 3).
+// ours checks what the SDK needs in every error that the proxy makes itself (section 3).
 func ours(t *testing.T, w world, refused *anthropic.Error, text string) {
 	t.Helper()
 	var body struct {

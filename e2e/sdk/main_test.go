@@ -1,5 +1,5 @@
-// Package sdk_test drives the official Go SDK through the built binary to a stand-in that is as
-// strict as the API. What the SDK sees must be what it would see without the proxy.
+// Package sdk_test runs the official Go SDK through the built binary to a stand-in that is as
+// strict as the API. The SDK must see the same as without the proxy.
 //
 // Numbers in comments are rows of the behaviour contract.
 package sdk_test
@@ -25,7 +25,7 @@ const (
 	token = "sk-ant-oat01-this-must-not-be-logged"
 	model = anthropic.Model("claude-sonnet-5-5")
 
-	// prompt is in every body, and must not be in a log.
+	// prompt is in every body and must not appear in a log.
 	prompt = "a question that is nobody else's business"
 )
 
@@ -35,8 +35,8 @@ type world struct {
 	proxy *binary.Process
 }
 
-// overBoth runs a test with an API that offers HTTP/2, as the original does, and with one that
-// speaks HTTP/1.1 only.
+// overBoth runs a test twice: with an API that offers HTTP/2, as the original does, and with one that
+// speaks only HTTP/1.1.
 func overBoth(t *testing.T, config binary.Config, test func(t *testing.T, w world)) {
 	for name, options := range map[string]standin.Options{"HTTP2": {}, "HTTP1": {HTTP1: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func start(t *testing.T, options standin.Options, config binary.Config) world {
 	return w
 }
 
-// client is an SDK client that knows nothing but where the proxy is and its own OAuth token.
+// client returns an SDK client that knows only the proxy's address and its own OAuth token.
 func (w world) client(t *testing.T, more ...option.RequestOption) anthropic.Client {
 	return newClient(t, w.proxy.URL, nil, more...)
 }
@@ -88,14 +88,14 @@ func ask(text string) anthropic.MessageNewParams {
 	}
 }
 
-// patient bounds what should happen at once, so that a test that would hang fails instead.
+// patient limits what should happen at once, so that a test fails instead of hanging.
 func patient(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// received is the only request that reached the API.
+// received returns the only request that reached the API.
 func (w world) received(t *testing.T) *standin.Request {
 	t.Helper()
 	requests := w.api.Requests()

@@ -16,8 +16,8 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// 1.9, 2.7, 3.6, 8: an OAuth token without a flag of its own gets its answer, and everything that
-// identifies the request can be read by the client and found in the log.
+// 1.9, 2.7, 3.6, 8: a request with an OAuth token but without the flag is answered. The client can
+// read all ids of the request and find them in the log.
 func TestMessage(t *testing.T) {
 	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
 		client := w.client(t)
@@ -46,9 +46,8 @@ func TestMessage(t *testing.T) {
 	})
 }
 
-// 1.1, 1.3, 1.5, 1.10, 1.14: apart from the one flag, the API receives what it would receive
-// without the proxy, byte for byte, also when it is megabytes, and whether or not the client can
-// take a compressed answer.
+// 1.1, 1.3, 1.5, 1.10, 1.14: apart from the one flag, the API receives the same bytes as without the
+// proxy. The body has several megabytes. The test runs with and without compressed answers.
 func TestProxyAddsOneFlagAndNothingElse(t *testing.T) {
 	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
 		params := ask(strings.Repeat(prompt+" é \" \u2028 ", 100_000))
@@ -83,7 +82,7 @@ func TestProxyAddsOneFlagAndNothingElse(t *testing.T) {
 	})
 }
 
-// 1.8, 1.9: the client's own flags stay, in order; ours is there exactly once, whoever sent it.
+// 1.8, 1.9: the client's own flags stay in order. The OAuth flag is there exactly once, whoever sent it.
 func TestFlagsOfTheClient(t *testing.T) {
 	const mine, other = "context-management-2025-06-27", "interleaved-thinking-2025-05-14"
 	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
@@ -91,7 +90,7 @@ func TestFlagsOfTheClient(t *testing.T) {
 		for _, tc := range []struct {
 			name  string
 			betas []anthropic.AnthropicBeta
-			lines []string // further anthropic-beta lines
+			lines []string // additional anthropic-beta lines
 			want  []string // the lines that arrive
 			flags []string // or the tokens, if a line had to be changed
 		}{
@@ -134,7 +133,7 @@ func withContextManagement(betas []anthropic.AnthropicBeta) anthropic.BetaMessag
 	}
 }
 
-// trusting is the transport for a client that talks to the API without the proxy. It speaks the
+// trusting returns the transport of a client that talks to the API without the proxy, over the
 // protocol that the API offers.
 func trusting(t *testing.T, api *standin.Server) *http.Transport {
 	t.Helper()

@@ -14,7 +14,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/standin"
 )
 
-// 3.1: a streamed answer with text and a tool call, put together by the SDK.
+// 3.1: the SDK assembles a streamed answer with text and a tool call.
 func TestStream(t *testing.T) {
 	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
 		w.api.Play(standin.Scene{Content: []standin.Block{
@@ -42,8 +42,8 @@ func TestStream(t *testing.T) {
 	})
 }
 
-// 3.1: every event, pings included, reaches the client before the API sends the next one. A
-// proxy that holds an event back makes this test wait until its deadline.
+// 3.1: every event, including pings, reaches the client before the API sends the next one. If the
+// proxy held an event back, this test would wait until its deadline.
 func TestEventsArriveOneByOne(t *testing.T) {
 	overBoth(t, binary.Config{}, func(t *testing.T, w world) {
 		step := make(chan struct{})
@@ -59,7 +59,7 @@ func TestEventsArriveOneByOne(t *testing.T) {
 			select {
 			case step <- struct{}{}:
 			case <-ctx.Done():
-				t.Fatalf("the API waits for nobody after %v", types)
+				t.Fatalf("the API sent everything without waiting for the client, after %v", types)
 			}
 		}
 		assert.NilError(t, events.Err(), "the stream stopped after %v", types)
@@ -71,7 +71,7 @@ func TestEventsArriveOneByOne(t *testing.T) {
 	})
 }
 
-// rawEvents starts a streamed request and returns the SDK's own decoder, which does not hide pings.
+// rawEvents starts a streamed request. It returns the SDK's low-level decoder, which does not hide pings.
 func rawEvents(ctx context.Context, t *testing.T, w world) ssestream.Decoder {
 	t.Helper()
 	client := w.client(t)

@@ -17,28 +17,28 @@ import (
 
 var (
 	errLeft = errors.New("the client left, as planned")
-	errHang = errors.New("the client gave up: nothing that is planned takes that long")
+	errHang = errors.New("the client gave up: no plan takes that long")
 )
 
-// lateness is how long an event may be on its way. It takes milliseconds on an idle machine.
+// lateness is how long an event may take to arrive. On an idle machine it takes milliseconds.
 const lateness = 10 * time.Second
 
-// result is what a client has seen of a request.
+// result is what a client received.
 type result struct {
-	status int // 0: no headers came
+	status int // 0: no headers arrived
 	own    string
 	events int
 	err    error
 	left   bool // as planned
 }
 
-// exchange makes one request as planned.
+// exchange makes one request as the plan says.
 func (l *load) exchange(p plan) (res result) {
 	longest := 5*l.timeout + 2*time.Minute + time.Duration(p.Events)*(p.Every+p.after)
 	hang, cancel := context.WithTimeoutCause(context.Background(), longest, errHang)
 	defer cancel()
 	ctx, leave := context.WithCancelCause(hang)
-	defer leave(nil) // ends what is left of a stalled upload
+	defer leave(nil) // ends a stalled upload
 	defer func() {
 		if cause := context.Cause(ctx); cause != nil && res.err != nil && !errors.Is(res.err, client.ErrWrongBytes) {
 			res.left, res.err = cause == errLeft, cause
@@ -120,7 +120,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// judge says what is not as planned, if anything.
+// judge returns how the result differs from the plan, or "".
 func (p plan) judge(res result) (problem string) {
 	own, whole := res.own != "", p.own == "" && !p.broken && res.status == p.status && res.err == nil
 	refusal := res.status == p.status || p.status == refused && res.status > 400 && res.status < 500

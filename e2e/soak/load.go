@@ -20,24 +20,24 @@ const (
 	rate    = 10  // other requests a second
 )
 
-// load is everything that happens to the proxy, and what its clients saw of it.
+// load makes all requests to the proxy and counts what its clients received.
 type load struct {
 	mix
 	up       *standin.Server
 	client   *client.Client
-	body     []byte // of which every request sends the beginning
+	body     []byte // every request sends the beginning of it
 	progress io.Writer
 
 	mu       sync.Mutex
 	kinds    map[string]int // requests
 	problems []string
 	statuses map[int]int // of the proxy's own errors
-	// Of these the proxy has seen some, but perhaps not all: the client may have left too soon.
+	// Requests that certainly reached the proxy, all requests, and all POSTs. Clients may leave before their request arrives.
 	certain, all, posts int
 }
 
-// run loads the proxy until the time is over, ctx ends, or the proxy is gone. Then it starts nothing more, and returns when
-// every request has come to its own end.
+// run loads the proxy until the time is over, ctx ends, or the proxy has ended. It then starts no more requests and returns when all
+// have ended.
 func (l *load) run(ctx context.Context, length time.Duration, m *monitor) {
 	ctx, stop := context.WithTimeout(ctx, length)
 	defer stop()
@@ -56,14 +56,14 @@ func (l *load) run(ctx context.Context, length time.Duration, m *monitor) {
 	<-over
 }
 
-// streams keeps as many streams open as the settings say; they do not begin all at once.
+// streams keeps a constant number of streams open. They do not all begin at once.
 func (l *load) streams(ctx context.Context, running *sync.WaitGroup, length time.Duration) {
 	for slot := range streams {
 		running.Go(func() {
 			pause(ctx, length/10*time.Duration(slot)/streams)
 			for n := 0; ctx.Err() == nil; n++ {
 				p := l.mix.stream(fmt.Sprintf("stream-%d-%d", slot, n))
-				if deadline, ok := ctx.Deadline(); ok { // none outlives the load by far
+				if deadline, ok := ctx.Deadline(); ok { // no stream lasts much longer than the load
 					p.Events = min(p.Events, 1+int(max(0, time.Until(deadline))/p.Every))
 					p.seen = min(p.seen, p.Events-1)
 				}
@@ -73,7 +73,7 @@ func (l *load) streams(ctx context.Context, running *sync.WaitGroup, length time
 	}
 }
 
-// singles sends requests at random, as many clients do that know nothing of each other.
+// singles sends requests at random times, like many independent clients.
 func (l *load) singles(ctx context.Context, running *sync.WaitGroup) {
 	r := chance("arrivals")
 	for n := 0; ctx.Err() == nil; n++ {
@@ -82,7 +82,7 @@ func (l *load) singles(ctx context.Context, running *sync.WaitGroup) {
 	}
 }
 
-// burst sends twice the uploads of 10 MiB that the proxy has room for, and two of the largest.
+// burst sends uploads of 10 MiB that need twice max_buffered_bytes, and two uploads of the largest size.
 func (l *load) burst(running *sync.WaitGroup, n int) {
 	sizes := slices.Repeat([]int64{10 * mib}, int(2*l.pod.MaxBufferedBytes/(10*mib)))
 	for i, size := range append(sizes, l.pod.MaxBodyBytes, l.pod.MaxBodyBytes) {
@@ -90,7 +90,7 @@ func (l *load) burst(running *sync.WaitGroup, n int) {
 	}
 }
 
-// wave sends so many streams that with those that are open there are a fifth more than the proxy has slots.
+// wave opens streams until, with the others, a fifth more are open than the proxy has slots.
 func (l *load) wave(ctx context.Context, running *sync.WaitGroup, n int) {
 	number := int(l.pod.MaxConnections*6/5) - streams
 	for i := range number {
@@ -99,7 +99,7 @@ func (l *load) wave(ctx context.Context, running *sync.WaitGroup, n int) {
 	}
 }
 
-// every does something again and again.
+// every calls a function again and again.
 func (l *load) every(ctx context.Context, period time.Duration, do func(n int)) {
 	for n := 0; ; n++ {
 		if pause(ctx, time.Duration(float64(period)/l.pace)); ctx.Err() != nil {
@@ -109,12 +109,12 @@ func (l *load) every(ctx context.Context, period time.Duration, do func(n int)) 
 	}
 }
 
-// do makes one request, and notes what came of it.
+// do makes one request and records its result.
 func (l *load) do(p plan) {
 	begun := time.Now()
 	res := l.exchange(p)
 	var untold error
-	if res.left { // the upstream must be told at once
+	if res.left { // the proxy must cancel the upstream's request at once
 		ctx, cancel := context.WithTimeout(context.Background(), lateness)
 		untold = l.up.Await(ctx, p.Name, func(_, running int) bool { return running == 0 })
 		cancel()
@@ -122,7 +122,7 @@ func (l *load) do(p plan) {
 	l.mu.Lock()
 	problem := p.judge(res)
 	if untold != nil {
-		problem = fmt.Sprintf("the client left, and the upstream was not told: %v", untold)
+		problem = fmt.Sprintf("the client left, but its request did not end at the upstream: %v", untold)
 	}
 	l.kinds[p.kind]++
 	if res.status != 0 {
@@ -142,7 +142,7 @@ func (l *load) do(p plan) {
 	}
 }
 
-// problem notes what is not as planned.
+// problem records a deviation from the plan.
 func (l *load) problem(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

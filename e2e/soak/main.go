@@ -1,19 +1,17 @@
 //go:build linux
 
 // Soak runs the proxy for a while as its pod would: the real binary, with the configuration, environment and memory limit of
-// k8s/, and no swap to hide behind. It sends a mixed load through it, breaks things on the way, and knows of every single
-// request what must come of it.
+// k8s/, without swap. It sends a mixed load through the proxy and causes faults. For every request it knows the right result.
 //
 //	go run -C e2e ./soak -minutes 20
 //
-// It needs Linux and about half of one core; the memory limit needs root. mix.go has the requests: clients that leave in every
-// phase, read slowly, or stop reading or sending, bodies of up to 32 MiB; an upstream that stalls, answers early, breaks off,
-// falls silent. Besides, the upstream asks its clients off a connection, and there are bursts of more uploads than
-// max_buffered_bytes has room for, and waves of more streams than max_connections.
+// It needs Linux and about half of one core. The memory limit needs root. mix.go defines the requests. Clients leave in every phase,
+// read slowly, stop reading or stop sending. Bodies have up to 32 MiB. The upstream stalls, answers early, breaks off, becomes silent
+// or sends GOAWAY. There are bursts of uploads larger than max_buffered_bytes, and waves of more streams than max_connections.
 //
-// Every request must end as planned. The proxy's counters and log must agree with its clients, and after the load, heap,
-// goroutines, descriptors and held bytes must return to where they were. If not, the exit code is 1. The requests are the same
-// every time; how they interleave is up to the machine.
+// Every request must end as planned. The proxy's counters and log must agree with its clients. After the load, heap, goroutines,
+// descriptors and held body bytes must be as before. Otherwise the exit code is 1. The requests are the same every time, but their
+// order depends on the machine.
 package main
 
 import (
@@ -51,7 +49,7 @@ type settings struct {
 	timeout       time.Duration
 }
 
-// run soaks the proxy over each protocol for half of the time. It returns an error if that could not be done, or if it found anything.
+// run loads the proxy over each protocol for half of the time. It returns an error if it could not do so or found a problem.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var s settings
 	set := flag.NewFlagSet("soak", flag.ContinueOnError)
@@ -63,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	if set.NArg() > 0 || s.minutes <= 0 || s.pace <= 0 || s.timeout < time.Second || s.timeout%time.Second != 0 {
-		return errors.New("there are only flags, with numbers above 0 and a timeout of whole seconds: see -help")
+		return errors.New("want only flags; numbers must be above 0, and the timeout a whole number of seconds: see -help")
 	}
 	dir, err := os.MkdirTemp("", "soak-")
 	if err != nil {

@@ -20,7 +20,7 @@ const (
 	mib = 1 << 20
 )
 
-// plan is one request: what its client sends and does, what the upstream makes of it, and what must come of it.
+// plan is one request: what its client sends and does, what the upstream does, and what the result must be.
 type plan struct {
 	standin.Part
 	kind    string // its row in the report
@@ -30,17 +30,17 @@ type plan struct {
 
 	habit habit
 	after time.Duration // until a client leaves, or how long it pauses
-	seen  int           // events that it reads first
+	seen  int           // the number of events that it reads first
 
-	status int    // that is wanted; refused stands for any refusal of the proxy's own
+	status int    // the wanted one; refused stands for any of the proxy's own 4xx
 	own    string // what the proxy's own error must contain
-	broken bool   // the answer must be aborted
+	broken bool   // the answer must break off
 }
 
-// refused is for what the proxy refuses as the client's mistake.
+// refused is for requests that the proxy refuses as the client's mistake.
 const refused = 400
 
-// habit is what a client does that does not just send and read.
+// habit is how a client behaves.
 type habit string
 
 const (
@@ -53,7 +53,7 @@ const (
 	pausesReading   habit = "pauses while reading"
 )
 
-// mix makes plans. A plan depends on its name only.
+// mix makes plans. A plan depends only on its name.
 type mix struct {
 	pod     pod.Pod
 	timeout time.Duration
@@ -74,7 +74,7 @@ func (m mix) plan(name, kind string) (plan, *rand.Rand) {
 	}, r
 }
 
-// recipes are the single requests, and how many of a hundred each is.
+// recipes are the kinds of single requests, with their share in percent.
 var recipes = []struct {
 	share float64
 	kind  string
@@ -112,7 +112,7 @@ var recipes = []struct {
 	{1, "slow reader", func(m mix, _ *rand.Rand, p *plan) { // 4 MiB in a little less than timeout_secs
 		p.Events, p.Text, p.habit, p.after = 256, 16*kib, readsSlowly, m.timeout/300
 	}},
-	{0.5, "pausing reader", func(m mix, _ *rand.Rand, p *plan) { // more than all buffers on the way hold
+	{0.5, "pausing reader", func(m mix, _ *rand.Rand, p *plan) { // more than all buffers on the way can hold
 		p.Events, p.Text, p.habit, p.seen, p.after = 1024, 16*kib, pausesReading, 5, m.timeout/2
 	}},
 	{0.5, "too large", func(m mix, r *rand.Rand, p *plan) {
@@ -120,7 +120,7 @@ var recipes = []struct {
 	}},
 }
 
-// single is a request of any kind but a long stream.
+// single plans a request of one of the recipes.
 func (m mix) single(name string) plan {
 	p, r := m.plan(name, "")
 	x := 0.0
@@ -138,8 +138,8 @@ func (m mix) single(name string) plan {
 	return p
 }
 
-// stream is one of those that are always open: a tenth of two to five minutes, half of 10 to 60 s, the rest short. A few come to
-// a bad end.
+// stream plans one of the streams that are always open. A tenth of them take two to five minutes, half 10 to 60 s, and the rest
+// 1 to 5 s. A few end with a fault.
 func (m mix) stream(name string) plan {
 	p, r := m.plan(name, "stream")
 	length := between(r, time.Second, 5*time.Second)
@@ -162,7 +162,7 @@ func (m mix) stream(name string) plan {
 	return p
 }
 
-// burst is one of the uploads that are too many at once. A third of the clients leaves while most wait for room.
+// burst plans one of the uploads that exceed the body budget together. A third of the clients leave while most wait for the budget.
 func (m mix) burst(name string, size int64) plan {
 	p, r := m.plan(name, "upload in a burst")
 	p.size, p.Delay = size, between(r, m.timeout/40, m.timeout/10)
@@ -172,8 +172,8 @@ func (m mix) burst(name string, size int64) plan {
 	return p
 }
 
-// wave is one of the streams that are too many at once: none ends before all have begun. A tenth of the clients leaves if it does
-// not have the headers in time; that is, if it is among those that are queued.
+// wave plans one of the streams that exceed the slots together, because none ends before all have begun. A tenth of the clients leave
+// if they have no headers in time. These are the ones in the queue.
 func (m mix) wave(name string) plan {
 	p, r := m.plan(name, "stream in a wave")
 	p.Events, p.Text, p.Every = 9, 200, m.waveLength()/4
@@ -183,14 +183,14 @@ func (m mix) wave(name string) plan {
 	return p
 }
 
-// waveLength is how long a wave rises, and then keeps all slots taken.
+// waveLength is how long a wave opens streams, and then how long it keeps all slots in use.
 func (m mix) waveLength() time.Duration { return m.timeout / 4 }
 
 func shortStream(r *rand.Rand, p *plan) {
 	p.Events, p.Every, p.Text = 5+r.IntN(20), between(r, 10*time.Millisecond, 200*time.Millisecond), 200
 }
 
-// between chooses so that every order of magnitude is as likely.
+// between chooses a value so that every order of magnitude is equally likely.
 func between[T int64 | time.Duration](r *rand.Rand, low, high T) T {
 	return T(float64(low) * math.Pow(float64(high)/float64(low), r.Float64()))
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/e2e/binary"
 )
 
-// figures are what is read of the proxy, in the report's order: its name there, where it comes from, and how much more after the
-// load than before it is no growth; -1: it is not judged.
+// figures are the proxy's metrics in the report, in its order. slack is how much a value may grow over the load; -1 means that it is
+// not checked.
 var figures = []struct {
 	name   string
 	metric string
 	slack  float64
 }{
 	{"RSS, MiB", "process_resident_memory_bytes", -1},
-	{"heap before the next collection, MiB", "go_memstats_next_gc_bytes", 16 * mib}, // twice what the last collection has left (GOGC's default), or GOMEMLIMIT
+	{"heap before the next collection, MiB", "go_memstats_next_gc_bytes", 16 * mib}, // twice the heap after the last collection (GOGC's default), or GOMEMLIMIT
 	{"held body bytes", "proxy_held_body_bytes", 0},
 	{"goroutines", "go_goroutines", 5}, // the runtime keeps a few
 	{"descriptors", "process_open_fds", 5},
@@ -29,7 +29,7 @@ var figures = []struct {
 	{"queued", "proxy_requests_queued", 0},
 }
 
-// monitor asks the proxy how it is, as Prometheus would, and the kernel.
+// monitor scrapes the proxy, as Prometheus would, and reads the kernel's statistics.
 type monitor struct {
 	proxy *binary.Process
 	group *binary.Cgroup // nil: no limit
@@ -51,7 +51,7 @@ func (m *monitor) sample() binary.Metrics {
 	return metrics
 }
 
-// watch samples until the load is over. If the proxy is gone before, that stops the load.
+// watch takes samples until the load is over. If the proxy ends before, it stops the load.
 func (m *monitor) watch(over <-chan struct{}, stop func()) {
 	ticker := time.NewTicker(2 * time.Second)
 	defer ticker.Stop()
@@ -71,8 +71,7 @@ func (m *monitor) watch(over <-chan struct{}, stop func()) {
 	}
 }
 
-// settle waits, after the load and with all connections closed, for the proxy to be as it was before, makes it collect its
-// garbage, and ends it.
+// settle runs after the load. It closes all connections, waits until the proxy is as before, makes it collect its garbage, and ends it.
 func (m *monitor) settle() {
 	select {
 	case <-m.proxy.Done:
@@ -81,7 +80,7 @@ func (m *monitor) settle() {
 	default:
 	}
 	m.leave()
-	// What is pooled lives for two collections, and the first may have begun too early.
+	// Pooled objects survive one collection, and the first may have begun too early.
 	const collections = "go_gc_duration_seconds_count"
 	for n, until := 0, m.last[collections]+3; m.last[collections] < until && n < 50000; n++ {
 		p, _ := m.load.plan(fmt.Sprintf("sweep-%d", n), "upload after the load")
@@ -103,7 +102,7 @@ func (m *monitor) settle() {
 	m.compare()
 }
 
-// leave closes all connections, and waits for everything but the heap to be as before the load.
+// leave closes all connections, and waits until everything but the heap is as before the load.
 func (m *monitor) leave() {
 	m.load.client.Close()
 	m.load.up.CloseConnections()
@@ -115,7 +114,7 @@ func (m *monitor) leave() {
 	}
 }
 
-// grown lists what is more than before the load, but for one metric.
+// grown lists the metrics that have grown since before the load, except one.
 func (m *monitor) grown(but string) (grown []string) {
 	for _, f := range figures {
 		if f.slack >= 0 && f.metric != but && m.last[f.metric] > m.first[f.metric]+f.slack {
@@ -125,7 +124,7 @@ func (m *monitor) grown(but string) (grown []string) {
 	return grown
 }
 
-// compare looks whether clients, counters and log tell the same story.
+// compare checks that clients, counters and log agree.
 func (m *monitor) compare() {
 	l := m.load
 	lines, err := m.proxy.Log()

@@ -12,7 +12,7 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 )
 
-// Seconds of everything, over both protocols, under the memory limit.
+// A few seconds of the whole load, over both protocols, under the memory limit.
 func TestSoak(t *testing.T) {
 	var report, progress bytes.Buffer
 	err := run(t.Context(), []string{"-minutes", "0.16", "-timeout", "4s", "-pace", "50"}, &report, &progress)

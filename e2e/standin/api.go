@@ -5,7 +5,7 @@ import (
 	"net/http"
 )
 
-// api routes by hand: the original knows exact paths, and never redirects a crooked one.
+// api routes by hand, because the original compares exact paths and never redirects.
 func (s *Server) api() http.Handler {
 	routes := map[string]struct {
 		method string
@@ -15,7 +15,7 @@ func (s *Server) api() http.Handler {
 		"/v1/messages/count_tokens": {http.MethodPost, s.countTokens},
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// Claude Code looks here whether the API can be reached at all. No credential is needed.
+		// Claude Code requests this path to see whether it can reach the API. It needs no credential.
 		if r.URL.Path == "/api/hello" {
 			writeJSON(w, r, http.StatusOK, map[string]any{"message": "hello"})
 			return
@@ -76,5 +76,5 @@ func (s *Server) countTokens(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, r, http.StatusOK, map[string]any{"input_tokens": tokens(body)})
 }
 
-// tokens depends on every byte's being there, which is all that a proxy's test needs of it.
+// tokens depends on every byte of the body. A proxy's test needs no more.
 func tokens(body []byte) int { return 1 + len(body)/4 }

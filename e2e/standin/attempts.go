@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// attempts is what is known of the attempts under one Part's Name.
+// attempts counts the attempts with one Part's Name.
 type attempts struct{ arrived, running int }
 
 func (s *Server) arrive(method, name string) int {
@@ -40,13 +40,13 @@ func (s *Server) depart(name string) {
 	s.wake()
 }
 
-// wake wakes all that wait for something to change. The caller holds mu.
+// wake wakes all goroutines that wait for a change. The caller holds mu.
 func (s *Server) wake() {
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// Await waits until the attempts at the Part of that name are as they should be.
+// Await waits until good accepts the counts of attempts with that name.
 func (s *Server) Await(ctx context.Context, name string, good func(arrived, running int) bool) error {
 	for {
 		s.mu.Lock()
@@ -63,14 +63,14 @@ func (s *Server) Await(ctx context.Context, name string, good func(arrived, runn
 	}
 }
 
-// Posts returns how many POSTs came for Parts: what nobody may repeat lightly.
+// Posts returns how many POSTs for Parts have arrived.
 func (s *Server) Posts() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.posts
 }
 
-// Release lets everything end that is held. `POST /play/release` does the same from outside.
+// Release ends all answers that are held (End: Hold). `POST /play/release` does the same from outside.
 func (s *Server) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -84,7 +84,7 @@ func (s *Server) held() <-chan struct{} {
 	return s.released
 }
 
-// Tick asks the nth of the paced streams for an event. If the stream is far behind, nothing happens.
+// Tick makes the nth paced stream send an event. It does nothing if the stream is far behind.
 func (s *Server) Tick(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,7 +97,7 @@ func (s *Server) Tick(n int) {
 	}
 }
 
-// Paced returns how many paced streams there are, and how many events were sent on them.
+// Paced returns the number of paced streams, and how many events they have sent.
 func (s *Server) Paced() (streams, events int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,10 +107,10 @@ func (s *Server) Paced() (streams, events int) {
 	return len(s.streams), events
 }
 
-// Hangup asks the proxy off a connection, without harm, with the next answer there is.
+// Hangup makes the next answer tell the proxy to leave its connection, which must do no harm.
 func (s *Server) Hangup() { s.hangups.Add(1) }
 
-// CloseConnections closes all connections, and keeps serving.
+// CloseConnections closes all connections and continues to serve.
 func (s *Server) CloseConnections() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -14,8 +14,8 @@ const (
 	apiKeyPrefix = "sk-ant-api03-"
 )
 
-// authorize takes any credential of the right form. The point is the last rule: an OAuth token
-// is good only together with its beta flag.
+// authorize accepts any credential of the right form. The important rule is the last one: an OAuth
+// token is valid only together with its beta flag.
 func authorize(h http.Header) *Error {
 	if key := h.Get("X-Api-Key"); key != "" {
 		if !hasSecret(key, apiKeyPrefix) {
@@ -41,7 +41,7 @@ func hasSecret(s, prefix string) bool {
 	return strings.HasPrefix(s, prefix) && len(s) > len(prefix)
 }
 
-// checkVersion joins repeated lines as HTTP says, so a duplicated header is refused like at the original.
+// checkVersion joins repeated lines as HTTP says, so it refuses a repeated header like the original.
 func checkVersion(h http.Header) *Error {
 	switch got := strings.Join(h.Values("Anthropic-Version"), ", "); got {
 	case "2023-06-01", "2026-10-21":

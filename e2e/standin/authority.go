@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// Authority is a certificate authority that nobody trusts but who is given its PEM.
+// Authority is a certificate authority. Only programs that are given its PEM trust it.
 type Authority struct {
 	PEM  []byte
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-// NewAuthority makes one that is good for a month, from two days ago: room for certificates that have expired.
+// NewAuthority makes an authority that is valid for a month. It starts two days ago, so that it can issue expired certificates.
 func NewAuthority() (*Authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -45,7 +45,7 @@ func NewAuthority() (*Authority, error) {
 	return &Authority{PEM: text, cert: cert, key: key}, err
 }
 
-// Issue makes a certificate for localhost and loopback; change may make it one for something else, or a wrong one.
+// Issue makes a certificate for localhost and loopback. change may alter it, for instance to make it invalid.
 func (a *Authority) Issue(change func(*x509.Certificate)) (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(2),
@@ -68,7 +68,7 @@ func (a *Authority) Issue(change func(*x509.Certificate)) (tls.Certificate, erro
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// Pool is for clients that are to trust this authority and no other.
+// Pool is for clients that should trust only this authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)

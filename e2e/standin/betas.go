@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// knownFlags are the beta flags that are accepted: those that the official SDKs name for the endpoints served here, and those
-// that Claude Code 2.1 sends. A client that is refused for a new flag which the API accepts belongs on this list.
+// knownFlags are the accepted beta flags: those that the official SDKs name for the endpoints served here, and those that Claude Code
+// 2.1 sends. If a client is refused because of a new flag that the API accepts, add the flag here.
 var knownFlags = strings.Fields(`
 	oauth-2025-04-20 claude-code-20250219
 
@@ -39,7 +39,7 @@ func betaFlags(h http.Header) []string {
 	return flags
 }
 
-// checkBetas refuses unknown and repeated flags. The wording for a repeated one is ours.
+// checkBetas refuses unknown and repeated flags. The text about repeated ones is ours.
 func checkBetas(h http.Header) *Error {
 	flags := betaFlags(h)
 	var unknown, repeated []string

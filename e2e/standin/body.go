@@ -7,13 +7,13 @@ import (
 	"slices"
 )
 
-// message is what the stand-in itself needs to know of a body.
+// message is the part of a body that the stand-in itself needs.
 type message struct {
 	Model  string `json:"model"`
 	Stream bool   `json:"stream"`
 }
 
-// betaFields are the top-level fields that exist only together with one of their flags.
+// betaFields are the top-level fields that are allowed only with one of their flags.
 var betaFields = map[string][]string{
 	"context_management":    {"context-management-2025-06-27", "compact-2026-01-12"},
 	"compaction":            {"compact-2026-09-04"},
@@ -24,7 +24,7 @@ var betaFields = map[string][]string{
 	"thread":                {"message-threads-2026-08-12"},
 }
 
-// checkBody reads a body and refuses it if a required field is missing, or one is there of a beta whose flag h lacks.
+// checkBody reads a body. It refuses a missing required field, and a beta's field without the beta's flag in h.
 func checkBody(h http.Header, body []byte, required ...string) (m message, refusal *Error) {
 	var fields map[string]json.RawMessage
 	if err := errors.Join(json.Unmarshal(body, &fields), json.Unmarshal(body, &m)); err != nil {

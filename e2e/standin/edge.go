@@ -16,8 +16,8 @@ import (
 // maxBody is the original's limit for one request.
 const maxBody = 32 << 20
 
-// handler is the outermost layer, what the original's edge does for every path: it records the
-// request, gives it an id, and sets the headers that are there whatever the answer says.
+// handler is the outermost layer. Like the original's edge it handles every path: it records the
+// request, gives it an id, and sets the headers that every answer has.
 func (s *Server) handler() http.Handler {
 	api := s.api()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -59,15 +59,15 @@ func edgeHeaders(h http.Header, id string) {
 	h.Set("Cf-Cache-Status", "DYNAMIC")
 	h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains; preload")
 	h.Set("X-Robots-Tag", "none")
-	// The edge sets a cookie, so that a log line that prints response headers can be found out.
+	// The cookie lets tests find a log line that prints response headers.
 	h.Set("Set-Cookie", "_cfuvid="+CookieSecret+"; HttpOnly; Secure; Path=/")
 }
 
 // CookieSecret is the value of the cookie in every answer. No log may contain it.
 const CookieSecret = "standin-cookie-value"
 
-// rateLimitHeaders are what a subscription's answers carry: how much of the 5-hour and the 7-day
-// window is spent, as a fraction, and when each reopens, in seconds since 1970.
+// rateLimitHeaders are the headers of a subscription's answers. For the 5-hour and the 7-day window
+// they give the used fraction, and when the window resets, in seconds since 1970.
 func rateLimitHeaders(h http.Header, status string) {
 	fiveHours := strconv.FormatInt(time.Now().Add(5*time.Hour).Unix(), 10)
 	sevenDays := strconv.FormatInt(time.Now().Add(7*24*time.Hour).Unix(), 10)
@@ -93,7 +93,7 @@ func rateLimitHeaders(h http.Header, status string) {
 	}
 }
 
-// writeJSON compresses when the client can take it, as the edge does.
+// writeJSON compresses if the client accepts it, as the edge does.
 func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
@@ -111,7 +111,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, v any) {
 	}
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that left is noticed by its context
+	_, _ = w.Write(body) // the context reports a client that left
 }
 
 func newID(prefix string) string {

@@ -36,7 +36,7 @@ func unauthorized(message string) *Error {
 	return &Error{Status: http.StatusUnauthorized, Type: "authentication_error", Message: message}
 }
 
-// Overloaded is what the API says when it has no capacity.
+// Overloaded is the API's error when it has no capacity.
 func Overloaded() *Error {
 	return &Error{
 		Status: 529, Type: "overloaded_error", Message: "Overloaded",
@@ -44,7 +44,7 @@ func Overloaded() *Error {
 	}
 }
 
-// RateLimited is what the API says when a window of the subscription is spent. The wait is a
+// RateLimited is the API's error when a window of the subscription is used up. The wait is one
 // millisecond, so that a client that obeys it does not slow a test down.
 func RateLimited() *Error {
 	h := http.Header{}
@@ -60,8 +60,8 @@ func RateLimited() *Error {
 	return e
 }
 
-// NotClaudeCode is the refusal of an OAuth token that is used for something else than Claude
-// Code. The proxy has no opinion on it and hands it on.
+// NotClaudeCode is the API's error when an OAuth token is used outside of Claude Code. The proxy
+// forwards it like any other.
 func NotClaudeCode() *Error {
 	return invalid("This credential is only authorized for use with Claude Code and cannot be used for other API requests.")
 }

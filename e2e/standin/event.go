@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// An event of a Part's stream has the shape of what Claude streams. It carries its number, when it was sent, and as much text as
-// the Part wants, so that who reads it can tell to the byte whether it is the right one, and how long it was on its way.
+// An event of a Part's stream has the shape of Claude's events. It contains its number, the time it was sent, and as much text as the
+// Part wants. So a reader can check every byte and measure how long the event took.
 const (
 	eventHead   = "event: content_block_delta\n" + `data: {"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"`
 	eventTail   = "\"}}\n\n"
@@ -20,7 +20,7 @@ const (
 
 var epoch = time.Now()
 
-// Now is the time that events carry: nanoseconds that never go backwards within a process, and nearly the same in all of them.
+// Now is the time in events, in nanoseconds. It never goes backwards within a process, and is nearly the same in all processes.
 func Now() time.Duration { return time.Duration(epoch.UnixNano()) + time.Since(epoch) }
 
 // AppendEvent appends a stream's nth event, counted from 0.
@@ -44,7 +44,7 @@ func appendPadded(b []byte, n int64, width int) []byte {
 	return append(b, text...)
 }
 
-// ParseEvent checks that b is the nth event of a stream, to the byte, and returns when it was sent. spare is room to work in.
+// ParseEvent checks that b is exactly the nth event of a stream, and returns when it was sent. spare is a buffer for its use.
 func ParseEvent(b []byte, n, text int, spare []byte) (time.Duration, error) {
 	if len(b) >= timeAt+timeWidth {
 		sent, err := strconv.ParseInt(string(b[timeAt:timeAt+timeWidth]), 10, 64)
@@ -55,7 +55,7 @@ func ParseEvent(b []byte, n, text int, spare []byte) (time.Duration, error) {
 	return 0, fmt.Errorf("not event %d: %.200q", n, b)
 }
 
-// AppendLast appends the event that ends a stream of n others.
+// AppendLast appends the event that ends a stream of n events.
 func AppendLast(b []byte, n int) []byte {
 	return fmt.Appendf(b, "event: message_stop\ndata: {\"type\":\"message_stop\",\"events\":%d}\n\n", n)
 }

@@ -60,7 +60,7 @@ func stopReason(content []Block) string {
 	return "end_turn"
 }
 
-// wholeMessage is the answer to a request that does not stream.
+// wholeMessage returns the answer to a request that does not stream.
 func wholeMessage(model string, content []Block, inputTokens int) map[string]any {
 	blocks, outputTokens := []any{}, 0
 	for _, b := range content {
@@ -82,7 +82,7 @@ func emptyMessage(model string, inputTokens int) map[string]any {
 	}
 }
 
-// events are the same answer as a stream: the ping comes right after the first block's start, as at the original.
+// events returns the same answer as a stream. The ping comes right after the first block's start, as in the original.
 func events(model string, content []Block, inputTokens int) []map[string]any {
 	all := []map[string]any{{"type": "message_start", "message": emptyMessage(model, inputTokens)}}
 	outputTokens := 0
@@ -106,7 +106,7 @@ func events(model string, content []Block, inputTokens int) []map[string]any {
 		map[string]any{"type": "message_stop"})
 }
 
-// stream sends the events one by one, when the scene says so.
+// stream sends the events one by one, at the scene's pace.
 func stream(w http.ResponseWriter, r *http.Request, sc Scene, all []map[string]any) {
 	w.Header().Set("Content-Type", "text/event-stream; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-cache")
@@ -121,7 +121,7 @@ func stream(w http.ResponseWriter, r *http.Request, sc Scene, all []map[string]a
 	}
 }
 
-// pace waits for the next event's turn. It is false when the client left instead.
+// pace waits until the next event may be sent. It returns false if the client left.
 func pace(r *http.Request, sc Scene) bool {
 	if sc.Step == nil {
 		return r.Context().Err() == nil

@@ -9,42 +9,42 @@ import (
 	"time"
 )
 
-// PartPath is where the stand-in does what the request itself asks for in its query, as in
+// PartPath is the path of requests whose query says what the stand-in does, as in
 //
 //	POST /play?events=40&every=25ms&end=cut
 //
-// It takes any method and any body, does not keep them, and asks for nothing but the OAuth beta flag, exactly once: it is for
-// load, and for tests of what is below the API.
+// It accepts any method and any body, and stores nothing. It requires only the OAuth beta flag, exactly once. It is for load, and for
+// tests that do not depend on the API's rules.
 const PartPath = "/play"
 
-// Part is what the stand-in is to do. The zero Part reads the body and answers with what arrived.
+// Part says what the stand-in does. The zero Part reads the body and answers with its Receipt.
 type Part struct {
 	Name   string        // see Server.Await
-	Stalls int           // so many attempts of that name are never answered
+	Stalls int           // how many attempts with that name are never answered
 	Early  bool          // the answer does not wait for the body
-	Rate   int64         // the body is read at so many bytes a second, all such bodies together
+	Rate   int64         // bytes a second at which it reads the body; shared by all such bodies
 	Delay  time.Duration // before the answer
-	Status int           // of the answer; 0: 200
+	Status int           // of the answer; 0 means 200
 
-	Size int64 // bytes of an answer that is no stream; 0: it tells what arrived
+	Size int64 // bytes of an answer that is not a stream; 0 means a Receipt
 
 	Events int           // of a stream
 	Every  time.Duration // between two of them
 	Text   int           // bytes of text in each
-	Paced  bool          // there are no further events but those that Server.Tick asks for
+	Paced  bool          // one event, and then one more at each Server.Tick
 
-	End string // Whole, Cut, Hang or Hold: what comes after the events, or in place of an answer
+	End string // Whole, Cut, Hang or Hold: what happens after the events, or instead of an answer
 }
 
 // How an answer ends.
 const (
 	Whole = ""
 	Cut   = "cut"  // the connection (HTTP/1.1) or the stream (HTTP/2) breaks off
-	Hang  = "hang" // nothing more comes
-	Hold  = "hold" // nothing more comes, but an event every Part.Every, until Server.Release
+	Hang  = "hang" // nothing more is sent
+	Hold  = "hold" // until Server.Release only one event every Part.Every is sent
 )
 
-// flags is how a Part is written in a query.
+// flags defines how a Part is written in a query.
 func (p *Part) flags() *flag.FlagSet {
 	set := flag.NewFlagSet("", flag.ContinueOnError)
 	set.StringVar(&p.Name, "name", p.Name, "")
@@ -62,7 +62,7 @@ func (p *Part) flags() *flag.FlagSet {
 	return set
 }
 
-// String is the path and query that asks for the Part.
+// String returns the path and query of a request for the Part.
 func (p Part) String() string {
 	query, zero := url.Values{}, new(Part).flags()
 	p.flags().VisitAll(func(f *flag.Flag) {
@@ -86,23 +86,23 @@ func parsePart(query url.Values) (p Part, err error) {
 	case Whole, Cut, Hang, Hold:
 		return p, nil
 	}
-	return p, fmt.Errorf("end=%s: there is no such end", p.End)
+	return p, fmt.Errorf("end=%s: want cut, hang, hold or nothing", p.End)
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Receipt is the answer to a Part without Size: what arrived.
+// Receipt is the answer to a Part without Size: the size and checksum of the body that arrived.
 func Receipt(size int64, sum uint32) string {
 	return fmt.Sprintf(`{"type":"receipt","bytes":%d,"crc32c":"%08x"}`+"\n", size, sum)
 }
 
-// ReceiptFor is the Receipt for a body that arrives as it is.
+// ReceiptFor is the Receipt for a body that arrives unchanged.
 func ReceiptFor(body []byte) string {
 	return Receipt(int64(len(body)), crc32.Checksum(body, castagnoli))
 }
 
-// block is what answers with a Size consist of: short lines that end as HTTP's do.
+// block is repeated in answers with a Size. It consists of short lines that end in CRLF.
 var block = []byte(strings.Repeat("0123456789"+strings.Repeat("0123456789abcdef", 4)+"line\r\n", 64<<10/80))
 
-// Content is what an answer with a Size has at an offset, as far as one block goes.
+// Content returns the bytes of an answer with a Size from an offset to the end of a block.
 func Content(offset int64) []byte { return block[offset%int64(len(block)):] }

@@ -19,7 +19,7 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request) {
 	}
 	once := slices.DeleteFunc(betaFlags(r.Header), func(flag string) bool { return flag != OAuthFlag })
 	if len(once) != 1 {
-		http.Error(w, "the beta flag "+OAuthFlag+" must be there exactly once", http.StatusUnauthorized)
+		http.Error(w, "the beta flag "+OAuthFlag+" must be present exactly once", http.StatusUnauthorized)
 		return
 	}
 	attempt := s.arrive(r.Method, p.Name)
@@ -72,7 +72,7 @@ func (s *Server) play(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// sending is a stream that Tick asks for events.
+// sending is a stream whose events Tick sends.
 type sending struct {
 	tick chan struct{}
 	sent int // guarded by Server.mu
@@ -136,7 +136,7 @@ func (s *Server) playPaced(ctx context.Context, send func() bool) {
 	}
 }
 
-// end plays what comes in place of a proper end. It returns whether one may follow.
+// end does what p.End says. It returns whether the answer may end properly afterwards.
 func (s *Server) end(ctx context.Context, p Part) bool {
 	switch p.End {
 	case Cut:
@@ -154,7 +154,7 @@ func (s *Server) end(ctx context.Context, p Part) bool {
 	return true
 }
 
-// sleep returns false if something ends the wait before its time.
+// sleep waits for d. It returns false if a release or ctx ends the wait before.
 func sleep(ctx context.Context, released <-chan struct{}, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -170,7 +170,7 @@ func sleep(ctx context.Context, released <-chan struct{}, d time.Duration) bool 
 	return false
 }
 
-// paced is a body that is read no faster than rate, which all such bodies share.
+// paced returns a reader of body that is no faster than rate bytes a second, shared by all such bodies.
 func (s *Server) paced(body io.Reader, rate int64) io.Reader {
 	if rate <= 0 {
 		return body

@@ -6,13 +6,13 @@ import (
 	"net/http"
 )
 
-// Request is one request as it arrived, so that a test can see what the proxy made of it.
+// Request is one request as it arrived from the proxy.
 type Request struct {
 	Method, URI, Host, Proto string
 
 	Header http.Header
 	Body   []byte
-	ID     string // the request-id that the answer carries
+	ID     string // the answer's request-id
 
 	done chan struct{} // closed when the answer is over; status and gone are set before
 	// gone: the client left before its answer was complete.
@@ -20,7 +20,7 @@ type Request struct {
 	status int
 }
 
-// Finished waits until the answer is over and tells whether the client left before that.
+// Finished waits until the answer has ended, and returns whether the client left before that.
 func (r *Request) Finished(ctx context.Context) (gone bool, err error) {
 	select {
 	case <-r.done:
@@ -30,23 +30,23 @@ func (r *Request) Finished(ctx context.Context) (gone bool, err error) {
 	}
 }
 
-// Status waits for the end of the answer and returns its status, 0 if it never got one.
+// Status waits for the end of the answer and returns its status, or 0 if it had none.
 func (r *Request) Status(ctx context.Context) (int, error) {
 	_, err := r.Finished(ctx)
 	return r.status, err
 }
 
-// Flags are the tokens of the request's anthropic-beta lines, in order.
+// Flags returns the tokens of the request's anthropic-beta lines, in order.
 func (r *Request) Flags() []string { return betaFlags(r.Header) }
 
-// Requests are all requests so far, oldest first.
+// Requests returns all requests so far, oldest first.
 func (s *Server) Requests() []*Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]*Request(nil), s.requests...)
 }
 
-// Next waits for the oldest request that no earlier call of Next returned.
+// Next waits for the oldest request that Next has not returned yet.
 func (s *Server) Next(ctx context.Context) (*Request, error) {
 	for {
 		s.mu.Lock()

@@ -1,14 +1,14 @@
 package standin
 
-// A Scene is how the stand-in answers one request to /v1/messages that passed every check. The zero Scene is a short greeting.
+// A Scene says how the stand-in answers one valid request to /v1/messages. The zero Scene is a short greeting.
 type Scene struct {
 	Content []Block // what the answer says; default: a greeting
 
-	Error *Error // in place of an answer
-	Hang  bool   // there is no answer
+	Error *Error // sent instead of an answer
+	Hang  bool   // it never answers
 
-	// Step, if set, is received from before each event but the first, so that a test decides
-	// when the next event is sent.
+	// Step, if set, lets a test decide when to send the next event: every event but the first waits
+	// for one receive from it.
 	Step <-chan struct{}
 }
 
@@ -19,7 +19,7 @@ func (s *Server) Play(scenes ...Scene) {
 	s.scenes = append(s.scenes, scenes...)
 }
 
-// scene is the next request's.
+// scene returns the next request's scene.
 func (s *Server) scene() Scene {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,18 +1,19 @@
-// Package standin is a stand-in for the Anthropic API, for tests and for trying the proxy without internet or an account. It is a
-// server on loopback, and it is as strict as the original where strictness is what a proxy can break:
+// Package standin is a stand-in for the Anthropic API. It is for tests, and for trying the proxy without internet or an account. It is a
+// server on loopback. It is as strict as the original where a proxy could make a mistake:
 //
 //   - an OAuth token without the beta flag oauth-2025-04-20 is refused with 401 (auth.go);
 //   - a beta flag that nobody knows, or that comes twice, is refused with 400, and so is the
 //     body field of a beta whose flag is missing (betas.go, body.go);
 //   - a body must have the required fields (body.go).
 //
-// Its answers have the original's shape too: events and pings (events.go), errors (errors.go),
-// request-id and rate-limit headers (edge.go). A Scene makes it misbehave on demand.
+// Its answers look like the original's too: events and pings (events.go), errors (errors.go),
+// request-id and rate-limit headers (edge.go). A Scene makes it misbehave.
 //
-// Beside the API, a Part (part.go, play.go) does what the request itself asks for: it is for load, and for tests to which the
-// API's rules mean nothing. attempts.go is what a test can do meanwhile. Every certificate comes from an Authority (authority.go).
+// Besides the API it serves Parts (part.go, play.go), where the request itself says what happens. They are for load, and for tests that
+// do not depend on the API's rules. attempts.go has what a test can do meanwhile. Every certificate comes from an Authority
+// (authority.go).
 //
-// The wording of errors is the original's wherever it is public knowledge.
+// Error texts are the original's where those are publicly known.
 package standin
 
 import (
@@ -36,11 +37,11 @@ import (
 // TLS with HTTP/2 and HTTP/1.1, here on a free loopback port.
 type Options struct {
 	Addr     string       // default 127.0.0.1:0
-	Listener net.Listener // in place of Addr
+	Listener net.Listener // instead of Addr
 	HTTP1    bool         // do not offer HTTP/2
 	Plain    bool         // no TLS, and therefore no HTTP/2
 	CAFile   string       // where the CA certificate goes; default: a new temporary file
-	Streams  int          // that one HTTP/2 connection may carry; default: net/http's
+	Streams  int          // how many streams one HTTP/2 connection may carry; default: net/http's
 
 	// Log, if set, gets one line per request. It never sees a credential or a body.
 	Log func(format string, args ...any)
@@ -58,18 +59,18 @@ type Server struct {
 
 	mu       sync.Mutex
 	requests []*Request
-	next     int           // index of the request that Next returns next
+	next     int           // index of the request that Next returns
 	changed  chan struct{} // closed and renewed when a request comes or ends
 	scenes   []Scene
 
-	// What follows is about Parts.
+	// For Parts:
 	attempts map[string]attempts
 	posts    int
 	released chan struct{} // closed and renewed by Release
-	streams  []*sending    // that are paced
+	streams  []*sending    // the paced ones
 	turn     time.Duration // when the next piece of a slow body may be read
 	conns    []net.Conn
-	hangups  atomic.Int64 // that are still to be asked for
+	hangups  atomic.Int64 // how many are still to be sent
 }
 
 // Start listens and serves until Close.
@@ -115,7 +116,7 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// window is the most that net/http allows: at a distance, an upload should wait for the distance alone.
+// window is the largest that net/http allows, so that a distant upload waits only for the distance.
 const window = 4<<20 - 1
 
 func (s *Server) useTLS(caFile string, ip net.IP) error {
@@ -142,7 +143,7 @@ func (s *Server) useTLS(caFile string, ip net.IP) error {
 	return nil
 }
 
-// Addr is where it listens: host and port.
+// Addr returns host and port on which it listens.
 func (s *Server) Addr() string {
 	_, addr, _ := strings.Cut(s.URL, "://")
 	return addr

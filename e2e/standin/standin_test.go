@@ -19,7 +19,7 @@ const (
 	hello = `{"model":"m","max_tokens":1,"messages":[{"role":"user","content":"hello"}]}`
 )
 
-// TestRefusals is the reason for the stand-in: what the API refuses, it refuses too.
+// TestRefusals checks the stand-in's main purpose: it refuses what the API refuses.
 func TestRefusals(t *testing.T) {
 	s, client := start(t)
 	for _, tc := range []struct {
@@ -108,7 +108,7 @@ func start(t *testing.T) (*standin.Server, *http.Client) {
 	return s, &http.Client{Transport: transport}
 }
 
-// flags are the headers of a good request with these anthropic-beta lines.
+// flags returns the headers of a valid request with these anthropic-beta lines.
 func flags(lines ...string) http.Header {
 	return http.Header{"Authorization": {oauth}, "Anthropic-Beta": lines}
 }

@@ -37,7 +37,7 @@ func git(t *testing.T, dir string, args ...string) string {
 	return output
 }
 
-// newOrigin is a repository that stands for GitHub's, with one commit on main.
+// newOrigin makes a repository that takes GitHub's place, with one commit on main.
 func newOrigin(t *testing.T) string {
 	t.Helper()
 	origin := filepath.Join(t.TempDir(), "origin.git")
@@ -54,7 +54,7 @@ func pushMain(t *testing.T, origin string) {
 	git(t, work, "push", "--quiet", origin, "HEAD:main")
 }
 
-// clone is shallow, as actions/checkout makes it.
+// clone makes a shallow clone, as actions/checkout does.
 func clone(t *testing.T, origin string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -123,7 +123,7 @@ func TestOldPublishDoesNotRollBack(t *testing.T) {
 	}
 }
 
-// latest follows main's head, and only once the image is signed and verified.
+// latest moves to main's head, but only after the image is signed and verified.
 func TestLatestMoves(t *testing.T) {
 	origin := newOrigin(t)
 	work := clone(t, origin)

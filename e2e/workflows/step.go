@@ -1,4 +1,4 @@
-// Package workflows runs the scripts of .github/workflows, and those they call, on repositories and a registry of this machine.
+// Package workflows runs the scripts in .github/workflows, and the scripts they call, on local repositories and a local registry.
 package workflows
 
 import (
@@ -18,14 +18,15 @@ type workflow struct {
 	} `json:"jobs"`
 }
 
-// A Step is one step of a workflow that runs a script. In the place of `nix develop .#publish -c …` it runs Nix with those words.
+// A Step is one step of a workflow that runs a script. Instead of `nix develop .#publish -c …` it runs the script Nix with the words
+// that follow.
 type Step struct {
 	File, Job, Name string
 	Nix             string   // a script of sh
-	Env             []string // on top of the environment of the tests
+	Env             []string // added to the tests' environment
 }
 
-// Run runs the step in dir, a checkout, as GitHub's runner does. It returns all that the step prints, and its outputs.
+// Run runs the step in dir, a checkout, as GitHub's runner does. It returns everything that the step prints, and its outputs.
 func (s Step) Run(dir string) (printed, outputs string, err error) {
 	content, err := os.ReadFile(filepath.Join(dir, ".github", "workflows", s.File))
 	if err != nil {

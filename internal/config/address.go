@@ -39,8 +39,8 @@ func (c *Config) setUpstream(s string) string {
 	return ""
 }
 
-// isLoop reports whether the upstream is our own listener. Each request would then wait for itself until all slots are taken.
-// Names are compared but not looked up.
+// isLoop reports whether the upstream is our own listener. Each request would then wait for itself until no slot is left.
+// It compares names but does not resolve them.
 func isLoop(listenAddr string, upstream *url.URL) bool {
 	listenHost, listenPort, _ := net.SplitHostPort(listenAddr)
 	listen, up := address(listenHost), address(upstream.Hostname())

@@ -33,7 +33,7 @@ type Proxy struct {
 	// UpstreamURL is where requests go: http or https, a host, and perhaps a path prefix. It cannot be ListenAddr.
 	UpstreamURL string `toml:"upstream_url"`
 	// TimeoutSecs is a limit in seconds: for an attempt's wait for the response headers, for the upstream's silence
-	// within a response, for a client that takes no byte of its answer, and (if less than 30) for a client that sends
+	// within a response, for a client that reads no byte of its answer, and (if less than 30) for a client that sends
 	// no byte of its body. A whole response has no limit. 600 is the API's and the official SDKs' own limit.
 	TimeoutSecs int64 `toml:"timeout_secs"`
 	// Retries is how often an attempt that timed out is repeated, 0 to 5. The upstream may have run and billed it.
@@ -45,7 +45,7 @@ type Proxy struct {
 	// MaxBufferedBytes limits the memory for all request bodies together. A body that does not fit waits. It must be at
 	// least MaxBodyBytes.
 	MaxBufferedBytes int64 `toml:"max_buffered_bytes"`
-	// DrainTimeoutSecs is how long, in seconds, running requests may go on after SIGTERM; 0 aborts them at once.
+	// DrainTimeoutSecs is how long, in seconds, running requests may continue after SIGTERM; 0 aborts them at once.
 	DrainTimeoutSecs int64 `toml:"drain_timeout_secs"`
 }
 

@@ -20,7 +20,7 @@ import (
 
 func noEnv(string) string { return "" }
 
-// load writes text into a file of its own and loads it. Of each problem it returns what follows the file's name.
+// load writes text to a file and loads it. It returns the problems without the file's name.
 func load(t *testing.T, text string) (config.Config, []string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "proxy.toml")
@@ -98,7 +98,7 @@ port = 1
 	})
 }
 
-// Section 7: single mistakes, each told at its place in a line of its own, which repeats no secret.
+// Section 7: each mistake is reported on its own line, with its place and without secrets.
 func TestProblem(t *testing.T) {
 	for text, want := range map[string]string{
 		"[proxy":                                                       `1: not valid TOML: `,
@@ -158,14 +158,14 @@ func TestReservedHeaders(t *testing.T) {
 	}
 }
 
-// Section 7: an upstream that is our own listener is refused, in whatever spelling, and nothing else is.
+// Section 7: an upstream that is our own listener is refused, however it is written. No other upstream is.
 func TestLoop(t *testing.T) {
 	lan := "192.0.2.1" // nobody's
 	addrs, err := net.InterfaceAddrs()
 	assert.NilError(t, err)
 	for _, a := range addrs {
 		if prefix, ok := a.(*net.IPNet); ok && prefix.IP.To4() != nil {
-			lan = prefix.IP.String() // loopback, if there is nothing else
+			lan = prefix.IP.String() // loopback if there is no other address
 		}
 	}
 	for _, tt := range []struct {

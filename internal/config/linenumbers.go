@@ -35,11 +35,11 @@ func (ix *index) note(path string, line int) {
 	}
 }
 
-// key notes the key of a node and the tables that it is in, and returns its path.
+// key records the key of a node and the tables that contain it, and returns its path.
 func (ix *index) key(path string, node *unstable.Node) string {
 	for it := node.Key(); it.Next(); {
 		line := ix.Shape(it.Node().Raw).Start.Line
-		ix.note(path, line) // an array element has no line of its own; it gets its first key's
+		ix.note(path, line) // an array element gets the line of its first key
 		path = join(path, string(it.Node().Data))
 		ix.note(path, line)
 		if node.Kind == unstable.ArrayTable && it.IsLast() {
@@ -53,7 +53,7 @@ func (ix *index) key(path string, node *unstable.Node) string {
 	return path
 }
 
-// value notes the keys inside of a value.
+// value records the keys inside a value.
 func (ix *index) value(path string, value *unstable.Node) {
 	it := value.Children()
 	for i := 0; it.Next(); i++ {

@@ -27,7 +27,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	}
 	if getenv("TAILSCALE_SOCKET") != "" {
 		text := "the environment variable TAILSCALE_SOCKET is ignored and may be deleted"
-		c.Warnings = []string{strings.Join(append(c.Warnings, text), "; ")} // one warning says it all
+		c.Warnings = []string{strings.Join(append(c.Warnings, text), "; ")} // a single warning for both
 	}
 	if addr, ok := flags["listen"]; ok {
 		r.reject("--listen", checkListenAddr(addr))
@@ -48,7 +48,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	}
 	if level, ok := flags["log-level"]; ok {
 		r.reject("--log-level", c.setLogLevel(level))
-	} else if wrong := c.setLogLevel(cmp.Or(getenv("LOG_LEVEL"), "info")); wrong != "" { // a leftover must not stop a rollout
+	} else if wrong := c.setLogLevel(cmp.Or(getenv("LOG_LEVEL"), "info")); wrong != "" { // a variable of another service must not stop a rollout
 		c.Warnings = append(c.Warnings, "LOG_LEVEL "+wrong+": the level is info")
 	}
 	if err := r.err(); err != nil {
@@ -58,7 +58,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	return c, nil
 }
 
-// open reads the file name; by is the flag or variable that named it.
+// open reads the file; by is the flag or variable that named it.
 func (r *reader) open(by, name string) {
 	r.File = name
 	data, err := os.ReadFile(name)

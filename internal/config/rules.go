@@ -66,7 +66,7 @@ func checkName(s string) string {
 
 const tokenChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~"
 
-// checkValue says what is wrong with a field value (RFC 9110 section 5.5), without repeating it.
+// checkValue returns what is wrong with a field value (RFC 9110 section 5.5). It does not repeat the value.
 func checkValue(s string) string {
 	switch {
 	case strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):

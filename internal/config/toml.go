@@ -23,20 +23,20 @@ type problem struct {
 	text string
 }
 
-// report adds a problem with a key of the file; text says what would be right.
+// report adds a problem with a key of the file. text says what would be right.
 func (r *reader) report(path, text string) {
 	r.reject(fmt.Sprintf("%s:%d: %s", r.File, r.lines[path], path), text)
 	r.problems[len(r.problems)-1].line = r.lines[path]
 }
 
-// reject adds a problem with a flag, a variable or a whole file; an empty text is no problem.
+// reject adds a problem with a flag, a variable or a whole file. An empty text means no problem.
 func (r *reader) reject(source, text string) {
 	if text != "" {
 		r.problems = append(r.problems, problem{0, source + ": " + text})
 	}
 }
 
-// err returns all problems, a line each, or nil.
+// err returns all problems, one line each, or nil.
 func (r *reader) err() error {
 	slices.SortFunc(r.problems, func(a, b problem) int { return cmp.Or(a.line-b.line, cmp.Compare(a.text, b.text)) })
 	var errs []error
@@ -79,7 +79,7 @@ func (r *reader) readFile(data []byte) {
 	if r.Proxy.MaxBufferedBytes < r.Proxy.MaxBodyBytes {
 		path := "proxy.max_buffered_bytes"
 		if r.lines[path] == 0 {
-			path = "proxy.max_body_bytes" // the other is the default
+			path = "proxy.max_body_bytes" // the other one has its default
 		}
 		r.report(path, fmt.Sprintf("max_buffered_bytes (%d) must be at least max_body_bytes (%d)", r.Proxy.MaxBufferedBytes, r.Proxy.MaxBodyBytes))
 	}

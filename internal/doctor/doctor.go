@@ -24,7 +24,7 @@ import (
 
 const (
 	path    = "/v1/messages"
-	timeout = 20 * time.Second // for the answer's headers; a refusal takes milliseconds
+	timeout = 20 * time.Second // for the response headers; the API's refusal takes milliseconds
 	maxBody = 64 << 10
 )
 
@@ -51,12 +51,12 @@ func Run(ctx context.Context, up *url.URL, out io.Writer) bool {
 	return e.judge(resp)
 }
 
-// examination prints a line for each step and remembers how far the request got.
+// examination prints a line for each step and records how far the request got.
 type examination struct {
 	out       io.Writer
 	upstream  *url.URL
 	proxied   bool
-	handshake string // the step that the next TLS handshake is: tls, or proxy if HTTPS_PROXY is https://
+	handshake string // the step of the next TLS handshake: tls, or proxy if HTTPS_PROXY is https://
 
 	mu     sync.Mutex // net/http tries two addresses at once
 	step   string     // the current step: dns, connect, proxy (its TLS), tls, request
@@ -165,7 +165,7 @@ func (e *examination) failed(err error) bool {
 	return e.fail(step, what, e.hint(step))
 }
 
-// judge finds out whether it was the API that answered.
+// judge decides whether the API answered.
 func (e *examination) judge(resp *http.Response) bool {
 	var refusal struct {
 		Error struct {
@@ -181,7 +181,7 @@ func (e *examination) judge(resp *http.Response) bool {
 		kind = refusal.Error.Type
 	}
 	if resp.StatusCode == http.StatusUnauthorized && kind == "authentication_error" {
-		e.say("request", "POST %s without credentials: 401 authentication_error, as it should be (request-id %s)", path, resp.Header.Get("Request-Id"))
+		e.say("request", "POST %s without credentials: 401 authentication_error, as expected (request-id %s)", path, resp.Header.Get("Request-Id"))
 		e.say("ok", "the upstream is reachable and answers as the API does")
 		return true
 	}

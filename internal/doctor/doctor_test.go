@@ -52,7 +52,7 @@ func TestHealthy(t *testing.T) {
 	ok, out := examine(t, s.URL+"/prefix/")
 	assert.Assert(t, ok, out)
 	assert.Assert(t, is.Contains(out, "connect   127.0.0.1:"))
-	assert.Assert(t, is.Contains(out, "401 authentication_error, as it should be (request-id req_theirs)"))
+	assert.Assert(t, is.Contains(out, "401 authentication_error, as expected (request-id req_theirs)"))
 }
 
 // Each failure names its step and a place to look: at a desk, where there is no NetworkPolicy, and in a cluster.

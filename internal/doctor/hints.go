@@ -14,7 +14,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
 
-// hint says where to look for an error of the transport, by the step that failed.
+// hint returns where to look for an error of the transport. step is the step that failed.
 func (e *examination) hint(step string) string {
 	var notTLS tls.RecordHeaderError
 	var certificate *tls.CertificateVerificationError
@@ -44,7 +44,7 @@ func (e *examination) hint(step string) string {
 	return "the connection was made and then broke; look at firewalls and proxies between here and the upstream, and at the API's status page"
 }
 
-// answerHint says what an answer that is not the API's refusal means. kind is the type in an error of the API's shape.
+// answerHint explains an answer that is not the API's refusal. kind is the type if the answer has the shape of an API error.
 func (e *examination) answerHint(resp *http.Response, kind string) string {
 	location, _ := resp.Location()
 	switch {
@@ -64,7 +64,7 @@ func (e *examination) answerHint(resp *http.Response, kind string) string {
 	return "something other than the API answered: a filter, a captive portal, or upstream_url points elsewhere"
 }
 
-// certificateHint says what to do about a certificate that was refused for this reason.
+// certificateHint returns what to do about a certificate that was refused for this reason.
 func certificateHint(err error) string {
 	var wrongName x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -92,7 +92,7 @@ func (e *examination) address() string {
 	return net.JoinHostPort(e.upstream.Hostname(), target.Port(e.upstream))
 }
 
-// wantsTLS reports whether the upstream is http:// and its port speaks TLS. Nothing is sent over that connection.
+// wantsTLS reports whether the upstream is http:// but its port speaks TLS. It sends no request over that connection.
 func (e *examination) wantsTLS() bool {
 	if e.proxied || e.upstream.Scheme != "http" {
 		return false

@@ -1,4 +1,4 @@
-// Package header knows which headers concern one connection only, and how a list in a header is read.
+// Package header removes headers that apply to one connection only, and parses lists in headers.
 package header
 
 import (
@@ -21,7 +21,7 @@ var HopByHop = []string{
 	"Upgrade",
 }
 
-// RemoveHopByHop removes the headers that concern one connection only (RFC 9110 section 7.6.1). The credentials stay even if
+// RemoveHopByHop removes the headers that apply to one connection only (RFC 9110 section 7.6.1). The credentials stay even if
 // Connection names them (contract row 1.4).
 func RemoveHopByHop(h http.Header) {
 	for _, line := range h["Connection"] {

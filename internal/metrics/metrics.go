@@ -15,14 +15,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Outcome says how an exchange ended; it is a label of proxy_streams_total and a field of the request log.
+// Outcome is how an exchange ended. It is a label of proxy_streams_total and a field of the request log.
 type Outcome string
 
 // The outcomes.
 const (
 	Complete      Outcome = "complete"       // the whole answer was delivered
 	ClientGone    Outcome = "client_gone"    // the client left first
-	IdleTimeout   Outcome = "idle_timeout"   // the upstream fell silent; the answer was aborted
+	IdleTimeout   Outcome = "idle_timeout"   // the upstream was silent for too long; the answer was aborted
 	UpstreamReset Outcome = "upstream_reset" // the upstream broke off; the answer was aborted
 	Drained       Outcome = "drained"        // the drain's deadline aborted it
 )
@@ -53,8 +53,8 @@ type Metrics struct {
 	failures  *prometheus.CounterVec
 	retries   *prometheus.CounterVec
 	firstByte prometheus.Histogram
-	answers   ends // of every kind
-	events    ends // text/event-stream alone
+	answers   ends // all answers
+	events    ends // only text/event-stream
 	limits    rateLimits
 }
 
@@ -93,9 +93,9 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		events:  newEnds("proxy_event_streams_total", "proxy_event_stream_duration_seconds", "Event streams (text/event-stream) of the upstream"),
 	}
 	for _, kind := range []string{Timeout, Connection, InvalidRequest} {
-		m.failures.WithLabelValues(kind) // increase() does not see the first event of a series that does not start at 0
+		m.failures.WithLabelValues(kind) // start at 0, else increase() does not count the first event
 	}
-	for _, status := range []string{"200", "400", "401", "403"} { // those that OAuthProxyRejected counts and compares
+	for _, status := range []string{"200", "400", "401", "403"} { // the ones that OAuthProxyRejected uses
 		m.requests.WithLabelValues(status, http.MethodPost)
 		m.duration.WithLabelValues(status)
 	}
@@ -120,8 +120,8 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 	return m
 }
 
-// Headers counts a request under the status that its client is sent, or under 499 if the client leaves before it gets one. d is
-// the time since the request's arrival. It must be called once for each request.
+// Headers counts a request by the status that the client gets, or by 499 if the client leaves before. d is the time since the
+// request's arrival. It must be called once for each request.
 func (m *Metrics) Headers(method string, status int, d time.Duration) {
 	m.served.Add(1)
 	text := strconv.Itoa(status)

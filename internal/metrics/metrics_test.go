@@ -79,7 +79,7 @@ func TestNames(t *testing.T) {
 	assert.Assert(t, is.Len(problems, 0))
 }
 
-// The usage windows are absent until seen, keep what was last seen, and ignore what is no number.
+// The usage windows are absent until a response has them, keep their last values, and ignore values that are not numbers.
 func TestRateLimits(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := metrics.New(reg, "v", metrics.Limits{})

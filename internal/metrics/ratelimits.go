@@ -22,8 +22,8 @@ var windows = [...]struct{ name, utilization, reset string }{
 	{"7d", "Anthropic-Ratelimit-Unified-7d-Utilization", "Anthropic-Ratelimit-Unified-7d-Reset"},
 }
 
-// rateLimits keeps the last values of the upstream's anthropic-ratelimit-unified-* response headers. A gauge does not exist
-// until its header has been seen. Nothing of a request is kept.
+// rateLimits stores the last values of the upstream's anthropic-ratelimit-unified-* response headers. A gauge does not exist
+// until its header has arrived once. It stores nothing of a request.
 type rateLimits struct {
 	mu   sync.Mutex
 	seen [len(windows)]struct{ utilization, reset *float64 }

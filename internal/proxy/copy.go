@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// Responses are copied through buffers of two sizes: a stream's events have some hundred bytes each, and what pours gets a
-// large one while it does.
+// Responses are copied through buffers of two sizes. A stream's events have a few hundred bytes each. A response that arrives faster
+// gets a large buffer meanwhile.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 32 << 10
@@ -26,14 +26,14 @@ func newBuffers(size int) *sync.Pool {
 	}}
 }
 
-// copyBody writes the response's body as it comes, each piece at once (contract row 3.1), and returns what ended it, if not
-// its proper end. It panics if the client no longer takes it, or when the request's context ends. A body of known length has
-// come to its end with its last byte: its client may close at once, and that is no departure (contract section 5).
+// copyBody writes each piece of the response's body as soon as it arrives (contract row 3.1). It returns the error that ended the
+// body, or nil at its proper end. It panics if the client no longer reads, or when the request's context ends. A body of known
+// length is complete with its last byte. If the client closes right then, the answer still counts as complete (contract section 5).
 func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	control := http.NewResponseController(w)
-	// A client may close its side and yet neither read nor close the other: a write to it would wait for Timeout.
+	// A client may close its side and then neither read nor close the other one. A write to it would wait for Timeout.
 	stop := context.AfterFunc(x.request.Context(), func() {
-		resetOnClose(x.request) // before net/http closes the connection, as it does when a write fails
+		resetOnClose(x.request) // first, because net/http closes the connection when a write fails
 		x.aborted.Store(true)
 		control.SetWriteDeadline(past)
 	})

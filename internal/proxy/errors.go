@@ -9,11 +9,10 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
 )
 
-// ErrDraining must be the cause of the request context's end when the drain's deadline ends it; any other cause counts
-// as the client's departure.
+// ErrDraining must be the cause if the drain's deadline ends the request's context. Any other cause means that the client left.
 var ErrDraining = errors.New("the drain's deadline passed")
 
-// apiError is the shape of our own errors (contract section 3): the API's, with a type of our own.
+// apiError is the shape of our own errors (contract section 3): the API's shape with our own type.
 type apiError struct {
 	Type  string `json:"type"`
 	Error struct {
@@ -24,7 +23,7 @@ type apiError struct {
 	RequestID string `json:"request_id"`
 }
 
-// writeError answers with an error in the proxy's shape. message must not quote the request or the upstream.
+// writeError answers with one of our own errors. message must not quote the request or the upstream.
 func writeError(w http.ResponseWriter, status int, id, message string) {
 	body := apiError{Type: "error", RequestID: id}
 	body.Error.Type, body.Error.Message, body.Error.RequestID = "proxy_error", message, id
@@ -37,7 +36,7 @@ func writeError(w http.ResponseWriter, status int, id, message string) {
 	w.Write(text)
 }
 
-// NotAllowed answers a method that a path does not support, in the proxy's error shape. The caller has set Allow.
+// NotAllowed answers a request whose method the path does not support. The caller has set Allow.
 func NotAllowed(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusMethodNotAllowed, newID(), "only GET and HEAD are allowed here")
 }

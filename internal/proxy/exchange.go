@@ -14,9 +14,9 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
-// exchange is one request and its answer: what the metrics and the log line will say. It belongs to the handler's goroutine.
+// exchange is one request and its answer, with everything for the metrics and the log line. It belongs to the handler's goroutine.
 type exchange struct {
-	id       string // ours; inbound ids are not trusted
+	id       string // made here; the client's ids are not trusted
 	request  *http.Request
 	start    time.Time
 	attempts int
@@ -25,16 +25,16 @@ type exchange struct {
 
 	status      int           // 0 until decided
 	headersTime time.Duration // from start until the status was decided
-	upstreamURL *url.URL      // where it goes
+	upstreamURL *url.URL      // the request's URL at the upstream
 	body        *requestBody  // nil if it has none
 	upstreamID  string        // the upstream's request-id
 	answered    bool          // the answer is the upstream's, not our own error
 	eventStream bool          // it is a text/event-stream
-	failure     error         // why the exchange did not go well; its text is safe to log
-	readErr     error         // what ended the upstream's body, if not its end
-	finished    bool          // the handlers returned; else they panicked to abort the connection
-	aborted     atomic.Bool   // the copying of the answer was ended, by another goroutine: see copyBody
-	end         time.Time     // when the answer was out, if that was before the handlers' end
+	failure     error         // why the exchange failed; its text is safe to log
+	readErr     error         // the error that ended the upstream's body, if any
+	finished    bool          // the handlers returned; otherwise they panicked to abort the connection
+	aborted     atomic.Bool   // another goroutine has stopped the copying of the answer: see copyBody
+	end         time.Time     // when the answer was complete, if that was before the handlers' end
 }
 
 type exchangeKey struct{}
@@ -52,8 +52,8 @@ func newID() string {
 
 func exchangeFrom(ctx context.Context) *exchange { return ctx.Value(exchangeKey{}).(*exchange) }
 
-// outcome says how the exchange ended. A client that leaves also ends the read from the upstream, so the request context is asked
-// first. If the upstream broke off, outcome also notes why.
+// outcome returns how the exchange ended. A client that leaves also ends the read from the upstream, so outcome checks the request's
+// context first. If the upstream broke off, outcome also records why.
 func (x *exchange) outcome() metrics.Outcome {
 	ctx := x.request.Context()
 	switch {

@@ -23,7 +23,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	}
 	defer res.Body.Close()
 	p.received(x, res)
-	r.Header, x.request.Header, res.Request = nil, nil, nil // an answer takes minutes; its request need not stay in memory
+	r.Header, x.request.Header, res.Request = nil, nil, nil // an answer may take minutes, so free its request's memory
 
 	h := w.Header()
 	for name, values := range res.Header {
@@ -43,15 +43,15 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	removeUnforwarded(res.Trailer)
 	prefix := ""
 	if len(res.Trailer) != announced {
-		prefix = http.TrailerPrefix           // net/http's way to send some that were not announced
-		http.NewResponseController(w).Flush() // else it would count the body and send it with a length
+		prefix = http.TrailerPrefix           // net/http's way to send trailers that were not announced
+		http.NewResponseController(w).Flush() // else net/http would add a Content-Length
 	}
 	for name, values := range res.Trailer {
 		h[prefix+name] = values
 	}
 }
 
-// received takes note of a response: no attempt can follow, so the request body is let go.
+// received records a response. No attempt can follow it, so it releases the request body.
 func (p *proxy) received(x *exchange, res *http.Response) {
 	if x.body != nil {
 		x.body.release()
@@ -67,15 +67,15 @@ func (p *proxy) received(x *exchange, res *http.Response) {
 	p.metrics.RateLimits(res.Header)
 }
 
-// removeUnforwarded removes from an answer's headers or trailers what is not for the client. Our own id takes the place of the
-// upstream's when the header is written.
+// removeUnforwarded removes the headers or trailers that the client must not get. The upstream's x-proxy-request-id goes too: ours is
+// set when the header is written.
 func removeUnforwarded(h http.Header) {
 	header.RemoveHopByHop(h)
 	delete(h, "X-Proxy-Request-Id")
 }
 
-// fail answers for an upstream that did not. To a client that has left, or whose connection is to be aborted, nothing is
-// written.
+// fail answers a request to which the upstream gave no response. It writes nothing if the client has left or the connection must be
+// aborted.
 func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 	var failed *upstream.Error
 	if !errors.As(err, &failed) || x.request.Context().Err() != nil {
@@ -86,10 +86,10 @@ func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 	status := http.StatusBadGateway
 	switch failed.Kind {
 	case upstream.InvalidRequest:
-		status = http.StatusRequestHeaderFieldsTooLarge // so far the only one (contract row 2.10)
+		status = http.StatusRequestHeaderFieldsTooLarge // the only such error (contract row 2.10)
 	case upstream.Timeout:
 		status = http.StatusGatewayTimeout
-		if failed.Sent == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts, and perhaps the bill
+		if failed.Sent == upstream.MayHaveBeenRead { // an SDK's own retries would multiply the attempts and possibly the bill
 			w.Header().Set("X-Should-Retry", "false")
 		}
 	}

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// gateway is a proxy under test on a socket of its own.
+// gateway is a proxy under test on its own socket.
 type gateway struct {
 	addr    string
 	url     string
@@ -423,7 +423,7 @@ func within[T any](t *testing.T, ch <-chan T, what string) T {
 	case v := <-ch:
 		return v
 	case <-time.After(patience):
-		t.Fatalf("waited %v in vain for %s", patience, what)
+		t.Fatalf("after %v still waiting for %s", patience, what)
 		panic("unreachable")
 	}
 }

@@ -9,12 +9,12 @@ import (
 	"sync"
 )
 
-// informational passes informational (1xx) responses on as they come, until it is stopped.
+// informational forwards informational (1xx) responses as they arrive, until it is stopped.
 type informational struct {
 	w       http.ResponseWriter
 	allowed bool // HTTP/1.0 has none (RFC 9110 section 15.2)
 
-	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls pass, and may do so when the request is over
+	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls pass, perhaps after the request has ended
 	stopped bool
 }
 
@@ -22,7 +22,7 @@ func (i *informational) watch(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{Got1xxResponse: i.pass})
 }
 
-// pass has httptrace's signature. Its error ends the request.
+// pass is an httptrace callback. Its error ends the request.
 func (i *informational) pass(code int, header textproto.MIMEHeader) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -38,7 +38,7 @@ func (i *informational) pass(code int, header textproto.MIMEHeader) error {
 	}
 	removeUnforwarded(h)
 	i.w.WriteHeader(code)
-	clear(h) // net/http keeps them for the final response
+	clear(h) // net/http would send them again with the final response
 	return nil
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
 
-// maxHeaderLines is how many header lines a request may have (contract section 4). Parsed, a line takes far more memory than its bytes.
+// maxHeaderLines is how many header lines a request may have (contract section 4). A parsed line takes far more memory than its bytes.
 const maxHeaderLines = 128
 
 func headerLines(h http.Header) (n int) {
@@ -17,8 +17,8 @@ func headerLines(h http.Header) (n int) {
 	return n
 }
 
-// locate finds the request's URL at the upstream, or refuses: CONNECT asks for a tunnel, which this is not, and a target
-// without a path has no place upstream (contract rows 1.1 and 1.2).
+// locate finds the request's URL at the upstream. It refuses CONNECT, because this is not a forward proxy, and targets without a path
+// (contract rows 1.1 and 1.2).
 func (p *proxy) locate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())

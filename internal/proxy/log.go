@@ -12,7 +12,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
 
-// log writes the request's line (contract section 8): no query, no header value but the two ids, no body.
+// log writes the request's line (contract section 8). It contains no query, no body, and of all headers only the two ids.
 func (p *proxy) log(x *exchange, outcome metrics.Outcome) {
 	level := slog.LevelInfo
 	if x.status >= 500 && !x.answered || outcome != metrics.Complete && outcome != metrics.ClientGone {
@@ -40,14 +40,14 @@ func (p *proxy) log(x *exchange, outcome metrics.Outcome) {
 	p.Logger.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
-// maxLoggedPath is how much of a path the log keeps, in bytes.
+// maxLoggedPath is the most bytes of a path that are logged.
 const maxLoggedPath = 1 << 10
 
-// userinfo is what stands before an @ where a URL has its host.
+// userinfo matches user and password in a URL.
 var userinfo = regexp.MustCompile(`//[^/]*@`)
 
-// loggedPath is the path of a request target as the log may show it: without query, fragment and userinfo, at most maxLoggedPath
-// long, control characters escaped.
+// loggedPath returns the path of a request target for the log: without query, fragment and userinfo, at most maxLoggedPath long, and
+// with control characters escaped.
 func loggedPath(requestURI string) string {
 	path, _, _ := strings.Cut(target.Path(requestURI), "#")
 	path = userinfo.ReplaceAllLiteralString(path, "//")

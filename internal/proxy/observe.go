@@ -8,8 +8,8 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
 )
 
-// observe gives the request its id and, when everything inside is over, its count and its log line. An aborted stream
-// leaves the handlers by panic(http.ErrAbortHandler), which is why all of this happens in a defer and nothing recovers.
+// observe gives the request its id. When the inner handlers have ended, it counts and logs the request. An aborted stream
+// leaves them by panic(http.ErrAbortHandler). So observe does all of this in a defer, and nothing recovers the panic.
 func (p *proxy) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := newExchange(r)
@@ -36,11 +36,10 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 	})
 }
 
-// statusClientGone is what an exchange counts as whose client left before it was sent any status, in the tradition of nginx
-// (contract row 2.8).
+// statusClientGone is the status in log and metrics if the client left before it got one, as in nginx (contract row 2.8).
 const statusClientGone = 499
 
-// recorder notes what is written to the client, and limits how long the client may take nothing of it.
+// recorder records what is written to the client, and limits how long the client may read nothing.
 type recorder struct {
 	http.ResponseWriter
 	*proxy
@@ -48,10 +47,10 @@ type recorder struct {
 	x       *exchange
 }
 
-// Unwrap lets http.ResponseController find flushing and deadlines.
+// Unwrap gives http.ResponseController access to flushing and deadlines.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// extend gives the client Timeout to take what is written next (contract row 3.7).
+// extend gives the client Timeout from now to read what is written next (contract row 3.7).
 func (w *recorder) extend() {
 	w.control.SetWriteDeadline(time.Now().Add(w.Timeout))
 	if w.x.aborted.Load() {
@@ -59,7 +58,7 @@ func (w *recorder) extend() {
 	}
 }
 
-// WriteHeader passes informational responses on and decides the status at the first other one.
+// WriteHeader forwards informational responses. The first other response decides the status.
 func (w *recorder) WriteHeader(code int) {
 	w.extend()
 	if code < 200 {
@@ -72,7 +71,7 @@ func (w *recorder) WriteHeader(code int) {
 		h["Content-Type"] = nil // net/http would guess one
 	}
 	if w.Draining() {
-		h.Set("Connection", "close") // so that the client's next request opens a connection, to our successor
+		h.Set("Connection", "close") // so that the client's next request opens a new connection, which leads to the new process
 	}
 	if w.x.status == 0 {
 		w.decide(code)
@@ -80,8 +79,8 @@ func (w *recorder) WriteHeader(code int) {
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// decide counts the request under its status, once: before the client can have any of the answer, or when the exchange is over
-// without one.
+// decide counts the request by its status. It is called once: before the client gets any of the answer, or at the end of an exchange
+// without an answer.
 func (w *recorder) decide(status int) {
 	w.x.status, w.x.headersTime = status, time.Since(w.x.start)
 	w.metrics.Headers(w.x.request.Method, status, w.x.headersTime)

@@ -45,7 +45,7 @@ type proxy struct {
 	upstream http.RoundTripper
 }
 
-// New returns the handler for everything that is to be forwarded.
+// New returns the handler for all forwarded requests.
 func New(opts Options, m *metrics.Metrics) http.Handler {
 	p := &proxy{Options: opts, metrics: m}
 	p.upstream = upstream.New(upstream.Options{

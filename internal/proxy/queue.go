@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// queue proxies at most MaxConnections requests at once, each until its last byte. The others wait in the order of their
-// coming and leave the queue with their client. It comes after body, since net/http notices a client's departure only
-// once the request body has been read.
+// queue proxies at most MaxConnections requests at once. Each has its slot until its last byte. The others wait in order of arrival.
+// If a client leaves, its request leaves the queue. queue comes after body, because net/http notices that a client has left only
+// after the request body has been read.
 func (p *proxy) queue(next http.Handler) http.Handler {
 	slots := semaphore.NewWeighted(int64(p.MaxConnections))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

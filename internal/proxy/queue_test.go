@@ -11,7 +11,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
 )
 
-// blocked is a request whose upstream waits to be told what to answer.
+// blocked is a request whose upstream waits for the test before it answers.
 type blocked struct {
 	name string // the request's body or, if that is empty, its path
 	step chan string
@@ -30,7 +30,7 @@ func (b *blocked) send(t *testing.T, text string) {
 	}
 }
 
-// blockingHandler is an upstream that answers when it is told to: each word sent to step is written and flushed; closing it ends the
+// blockingHandler is an upstream that answers when the test says so. It writes and flushes each text sent to step. Closing step ends the
 // response.
 func blockingHandler() (http.HandlerFunc, <-chan *blocked) {
 	arrivals := make(chan *blocked, 100)
@@ -139,7 +139,7 @@ func TestQueueLeaving(t *testing.T) {
 				}
 				q.ended(t, 499.0, "client_gone", 0.0)
 				assert.Equal(t, q.metrics.Queued.Load(), int64(1))
-				assert.Equal(t, q.metrics.HeldBytes.Load(), int64(len("first")+len("c")), "what the leaver held was not given back")
+				assert.Equal(t, q.metrics.HeldBytes.Load(), int64(len("first")+len("c")), "the memory of the request that left was not freed")
 				close(q.first.step)
 				assert.Equal(t, within(t, q.arrivals, "the next request").name, "c")
 			})

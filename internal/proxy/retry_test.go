@@ -86,8 +86,8 @@ func TestTimeoutThenAnswer(t *testing.T) {
 	}
 }
 
-// TestTimeoutWhileConnecting covers rows 2.1 and 2.4: of a peer that accepts and then says nothing of TLS it is known that nothing was
-// sent.
+// TestTimeoutWhileConnecting covers rows 2.1 and 2.4: if the peer accepts the connection but not the TLS handshake, nothing was sent, and
+// the error says so.
 func TestTimeoutWhileConnecting(t *testing.T) {
 	t.Parallel()
 	upstreamURL := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) { io.Copy(io.Discard, in) })
@@ -242,7 +242,7 @@ func TestNoRetryOnReusedConnection(t *testing.T) {
 				}
 				once(t, g, c.response("POST"), "")
 				assert.Equal(t, requests.Load(), int64(2), "the request was sent again")
-				// The connection is not used again, and the proxy goes on.
+				// The connection is not used again, and the proxy still works.
 				assert.Assert(t, g.get(t, "/").Header.Get("X-Connection") != "1")
 			})
 		}

@@ -16,15 +16,15 @@ type Rule struct {
 	Add   bool // append Value's tokens to the header's list; otherwise replace the header
 }
 
-// rewrite turns the client's request, which is the exchange's own copy, into the upstream's.
+// rewrite turns the client's request into the upstream's. It changes the exchange's own copy.
 func (p *proxy) rewrite(r *http.Request) *http.Request {
 	r.URL = exchangeFrom(r.Context()).upstreamURL
 	r.Host = r.URL.Host
 	r.Close = false
-	r.Trailer = nil // the body was read to its end, so its length is known and nothing can trail it
+	r.Trailer = nil // the whole body has been read, so it has a length and no trailers
 	h := r.Header
 	header.RemoveHopByHop(h)
-	delete(h, "Expect") // answered here
+	delete(h, "Expect") // it has been answered here
 	for name, values := range h {
 		if isLocal(name) {
 			delete(h, name)
@@ -43,8 +43,8 @@ func (p *proxy) rewrite(r *http.Request) *http.Request {
 	return r
 }
 
-// isLocal reports whether a header, by its canonical name, is what the hop in front says of itself and its client. That stays
-// on the tailnet, and an API behind a CDN refuses requests that carry that CDN's own headers (contract row 1.5).
+// isLocal reports whether a header was added by the hop in front, about itself or its client. name is canonical. These headers must
+// not leave the tailnet. Also, an API behind a CDN refuses requests with that CDN's own headers (contract row 1.5).
 func isLocal(name string) bool {
 	if slices.Contains(local, name) {
 		return true
@@ -63,7 +63,7 @@ var (
 	localPrefixes = []string{"X-Forwarded-", "X-Original-Forwarded-", "Cf-", "Fly-", "X-Envoy-", "Tailscale-"}
 )
 
-// apply carries out one rule (contract rows 1.7 and 1.8).
+// apply applies one rule (contract rows 1.7 and 1.8).
 func (r Rule) apply(h http.Header) {
 	name := textproto.CanonicalMIMEHeaderKey(r.Name)
 	if !r.Add {

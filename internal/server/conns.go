@@ -7,32 +7,32 @@ import (
 	"time"
 )
 
-// conns knows all connections and which of them carry a request.
+// conns tracks all connections and which of them carry a request.
 type conns struct {
-	limit int // how many there may be
+	limit int // how many connections there may be
 
 	mu      sync.Mutex
 	open    map[net.Conn]connState
 	busy    int           // how many carry a request
-	watched bool          // somebody waits for changes
+	watched bool          // a goroutine waits for changes
 	changes chan struct{} // closed and replaced at every change, if watched
 }
 
 type connState struct {
 	state   http.ConnState
-	surplus bool // it came when there were too many and none was idle
+	surplus bool // it was opened when there were too many and none was idle
 	since   time.Time
 }
 
 const (
 	// freshTime is how long a new connection may take to send a request until it counts as idle.
 	freshTime = time.Second
-	// spare is how many connections there may be beyond the limit if none is idle, and as many again for /health and /metrics
-	// alone: if other clients made a probe fail, Kubernetes would end all streams.
+	// spare is how many connections there may be beyond the limit if none is idle. As many again are only for /health and /metrics: if
+	// other clients made a probe fail, Kubernetes would end all streams.
 	spare = 16
 )
 
-// idle reports whether a connection may be closed to make room for another.
+// idle reports whether a connection may be closed in favour of a new one.
 func (s connState) idle() bool {
 	return s.state == http.StateIdle || s.state == http.StateNew && time.Since(s.since) >= freshTime
 }
@@ -44,13 +44,13 @@ func newConns(limit int) conns {
 // changed is http.Server.ConnState.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	if p, ok := conn.(*plainConn); ok && state == http.StateIdle {
-		p.headLines = 0 // what comes next is the head of a request
+		p.headLines = 0 // the next bytes are the head of a request
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.set(conn, state)
 	if state == http.StateNew && len(c.open) > c.limit {
-		c.makeRoom(conn)
+		c.enforceLimit(conn)
 	}
 	if c.watched {
 		close(c.changes)
@@ -66,7 +66,7 @@ func (c *conns) set(conn net.Conn, state http.ConnState) {
 	switch {
 	case state == http.StateClosed:
 		delete(c.open, conn)
-	case known || state == http.StateNew: // else it was closed to make room
+	case known || state == http.StateNew: // else enforceLimit has closed it
 		c.open[conn] = connState{state, before.surplus, time.Now()}
 		if state == http.StateActive {
 			c.busy++
@@ -74,9 +74,9 @@ func (c *conns) set(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// makeRoom closes the connection that has been idle for the longest time. If none is idle and the spare ones are taken, the newest is
-// surplus: it may ask for /health and /metrics, and for nothing else.
-func (c *conns) makeRoom(newest net.Conn) {
+// enforceLimit closes the connection that has been idle for the longest time. If none is idle and the spare ones are in use, the newest
+// is surplus: it may request only /health and /metrics.
+func (c *conns) enforceLimit(newest net.Conn) {
 	longest := newest
 	for conn, state := range c.open {
 		if state.idle() && state.since.Before(c.open[longest].since) {

@@ -19,21 +19,20 @@ func (s *Server) drain(listener net.Listener) (aborted int) {
 	aborted = int(s.running.Load())
 	s.abort(s.opts.AbortCause)
 	s.conns.interrupt()
-	// Handlers that wait end by their context, and log how they ended; one that is stuck in a write ends with its connection.
+	// Waiting handlers end because their context ends, and log that. A handler that is stuck in a write ends with its connection.
 	s.conns.wait(abortGrace)
 	s.http.Close()
 	s.conns.wait(abortGrace)
 	return aborted
 }
 
-// abortGrace is how long aborted handlers may take to note their end.
+// abortGrace is how long aborted handlers may take to log their end.
 const abortGrace = 2 * time.Second
 
-// linger is how long, in a drain, the open connections must have been unused before they are closed. A client that keeps
-// connections may send its next request on one just as it is closed, and could not know whether that request was read.
-// Answered with Connection: close instead, it leaves of its own accord. A drain of minutes, as in a cluster, can outwait
-// the clients: Go's close a connection that they have not used for 90 s, others sooner. A short one, at a desk, is not
-// to feel like a hang.
+// linger is how long the open connections must have been unused before a drain closes them. A client may send its next request on a
+// kept connection just as it is closed, and then cannot know whether that request was read. If that request is answered with
+// Connection: close instead, the client closes the connection itself. A drain of minutes, as in a cluster, can wait until the clients
+// close unused connections: Go's do so after 90 s, others sooner. A short drain, on a developer's machine, must not feel like a hang.
 func linger(drain time.Duration) time.Duration {
 	if drain >= 5*time.Minute {
 		return 100 * time.Second
@@ -41,8 +40,8 @@ func linger(drain time.Duration) time.Duration {
 	return time.Second
 }
 
-// settle waits until there is no connection, or until none has been active for the given time, and closes them all. It
-// returns false if ctx ends first.
+// settle waits until there are no connections, or none has been used for the given time. Then it closes all of them. It returns false
+// if ctx ends first.
 func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	timer := time.NewTimer(unused)
 	defer timer.Stop()
@@ -70,10 +69,10 @@ func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
 	}
 }
 
-// closeUnless closes all connections unless something has changed. http.Server.Shutdown would not do: it goes on reading
-// requests from connections that are new to it, and drops them.
+// closeUnless closes all connections unless something has changed. http.Server.Shutdown is not suitable: it still reads requests from
+// new connections, and drops them.
 func (c *conns) closeUnless(changes chan struct{}) bool {
-	c.mu.Lock() // a request that comes now waits in changed, which net/http calls before it handles the request
+	c.mu.Lock() // a request that arrives now waits in changed, which net/http calls before it handles the request
 	defer c.mu.Unlock()
 	if changes != c.changes {
 		return false
@@ -84,8 +83,8 @@ func (c *conns) closeUnless(changes chan struct{}) bool {
 	return true
 }
 
-// interrupt ends the reads that wait for a client, such as for the rest of its request. Those that begin later look at their
-// context, which must be over by now.
+// interrupt ends reads that wait for a client, such as for the rest of its request. Later reads check their context, so that must have
+// ended before.
 func (c *conns) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,9 +12,9 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 6: a client between two requests is not reset. For a while its next request works, and asks it to
-// leave; only what stays unused is closed, quietly. At a desk the while is a second; in a cluster, where the drain may
-// take minutes, it outlasts the 90 s after which common clients close a connection themselves.
+// Contract section 6: a client between two requests is not reset. For a while its next request still works, and the answer has
+// Connection: close. Only connections that stay unused are closed. On a developer's machine this takes a second. In a cluster, where the
+// drain may take minutes, it takes longer than the 90 s after which common clients close a connection themselves.
 func TestDrainLetsIdleClientsLeave(t *testing.T) {
 	for _, tt := range []struct{ limit, usable, end time.Duration }{
 		{30 * time.Second, 900 * time.Millisecond, 3 * time.Second},
@@ -52,8 +52,7 @@ func TestDrainLetsIdleClientsLeave(t *testing.T) {
 	}
 }
 
-// Contract section 6: what runs may finish, however long it takes within the deadline, and idle connections beside it
-// stay usable as long.
+// Contract section 6: running requests may finish, however long that takes within the deadline. Meanwhile idle connections stay usable.
 func TestDrainLetsRequestsFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, h := newFakes(), newHanging()
@@ -79,8 +78,8 @@ func TestDrainLetsRequestsFinish(t *testing.T) {
 	})
 }
 
-// Contract section 6: at the deadline the requests' contexts end with the given cause, their connections are cut without
-// a proper end, and they are counted; with a deadline of 0 at once.
+// Contract section 6: at the deadline the requests' contexts end with the given cause, their connections are cut without a proper end, and
+// they are counted. With a deadline of 0 this happens at once.
 func TestDrainDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{0, time.Second, time.Hour} {
 		t.Run(limit.String(), func(t *testing.T) {
@@ -110,8 +109,8 @@ func TestDrainDeadline(t *testing.T) {
 	}
 }
 
-// Contract section 6: without any connection there is nothing to wait for. A connection that was opened and never used delays the end
-// by a moment, not until the deadline, and a deadline of 0 not at all.
+// Contract section 6: without connections the drain ends at once. A connection that was never used delays the end only by a moment, and not
+// at all if the deadline is 0.
 func TestDrainGivesUpUnusedConnections(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
@@ -142,9 +141,8 @@ func TestDrainGivesUpUnusedConnections(t *testing.T) {
 	}
 }
 
-// Contract section 6: an open connection is a promise. Whenever in the drain a request comes on a connection that the
-// server has not closed yet, it is served to its end, and not read and dropped: the client could not know what became of
-// it. A connection that was never used is no exception.
+// Contract section 6: in the drain, a request on a connection that is still open is served to its end. It must not be read and dropped,
+// because the client could not know whether it was run. This includes connections that were never used before.
 func TestDrainServesWhatItHasNotClosed(t *testing.T) {
 	for _, kind := range []string{"kept", "unused"} {
 		for moment := 100 * time.Millisecond; moment < 4*time.Second; moment += 200 * time.Millisecond {

@@ -13,8 +13,7 @@ type Counts struct {
 	InFlight       int64
 }
 
-// health answers GET /health: 200 while serving, 503 while draining (contract section 5). It needs nothing but the
-// listener.
+// health answers GET /health: 200 while serving, 503 while draining (contract section 5). It depends only on the listener.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
 	counts := s.opts.Health()
 	body := struct {

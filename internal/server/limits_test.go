@@ -108,7 +108,7 @@ func TestHeadLimits(t *testing.T) {
 	}
 }
 
-// Row 3.7: a client that takes nothing of /metrics has 30 s.
+// Row 3.7: a client that reads nothing of /metrics is disconnected after 30 s.
 func TestUnreadMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakes()

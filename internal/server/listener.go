@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// plainListener looks at what clients send before net/http does. It notices TLS on this plain port, which net/http answers with a 400
-// that such a client cannot read. And it limits the lines of a head that is not complete, which net/http does not.
+// plainListener reads what clients send before net/http does. It detects TLS on this plain port. net/http itself would answer with a 400
+// that such a client cannot read. It also limits the lines of an incomplete head, which net/http does not.
 type plainListener struct {
 	*net.TCPListener
 	warn func() // a client speaks TLS
@@ -23,22 +23,22 @@ func (l *plainListener) Accept() (net.Conn, error) {
 	return &plainConn{TCPConn: c, warn: l.warn}, nil
 }
 
-// sendBuffer is how much of an answer the kernel keeps for a client, in bytes; the kernel doubles it for its own use. Left alone it grows
-// to megabytes, and cgroup v2 counts that: 200 clients that did not read held 408 MB. At 80 ms it still carries some 2 MB a second.
+// sendBuffer is how many bytes of an answer the kernel buffers for a client. The kernel doubles it for its own use. By default it would
+// grow to megabytes, which cgroup v2 counts: 200 clients that did not read took 408 MB. At 80 ms this size still allows about 2 MB/s.
 const sendBuffer = 128 << 10
 
 type plainConn struct {
 	*net.TCPConn
-	warn      func() // nil once the first byte has come
-	headLines int    // of the head under way; -1 after its end
-	lineBytes int    // of the line under way
+	warn      func() // nil after the first byte
+	headLines int    // lines of the current head; -1 after its end
+	lineBytes int    // bytes of the current line
 }
 
 const (
 	// tlsHandshake is the first byte of every TLS connection, its record's content type (RFC 8446 section 5.1). No request of
 	// HTTP/1.1 begins with it.
 	tlsHandshake = 22
-	// maxHeadLines bounds the memory of parsed heads. The proxy itself refuses fewer, with a log line (contract section 4).
+	// maxHeadLines limits the memory of parsed heads. The proxy's own limit is lower, and logs a line (contract section 4).
 	maxHeadLines = 512
 )
 

@@ -8,7 +8,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 8: clients that speak TLS are told of at most once a minute, and again after it.
+// Contract section 8: clients that speak TLS cause at most one warning a minute.
 func TestTLSWarningIsRare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFakes()

@@ -8,7 +8,7 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
 
-// routes looks at the raw path. An http.ServeMux would clean paths first and answer //v1/messages with a redirect.
+// routes compares the raw path. An http.ServeMux would clean paths first and answer //v1/messages with a redirect.
 func (s *Server) routes() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var own http.Handler

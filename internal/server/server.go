@@ -1,12 +1,11 @@
-// Package server owns the listener, the two paths that are not proxied, and the life of the process from bound to
-// drained. It knows nothing of proxying.
+// Package server has the listener, the two paths that are not proxied, and the drain. It knows nothing of proxying.
 //
-// The states follow each other once: starting, running, draining, stopped. Running means that the listener is bound;
-// nothing else is waited for. Draining begins when the context of Serve ends:
+// It goes through four states: starting, running, draining, stopped. Running means that the listener is bound. Draining begins when
+// the context of Serve ends:
 //
-//  1. The listener closes, /health answers 503. Connections already open go on being served, since their clients may
-//     be about to send a request; each response asks them to leave (Connection: close).
-//  2. As soon as there is no connection, or none has been used for a while, the server stops.
+//  1. The listener closes and /health answers 503. Open connections are still served, because their clients may be about to send
+//     a request. Each response asks the client to leave (Connection: close).
+//  2. When there are no connections, or none has been used for a while, the server stops.
 //  3. At the deadline the remaining requests' contexts end, with Options.AbortCause, and their connections are closed.
 package server
 
@@ -21,13 +20,13 @@ import (
 )
 
 const (
-	// Contract section 4: 32 KiB. net/http adds 4 KiB of its own.
+	// Contract section 4: 32 KiB. net/http adds 4 KiB.
 	maxHeaderBytes    = 28 << 10
 	readHeaderTimeout = 10 * time.Second
-	// idleTimeout closes client connections that nobody uses. Clients' pools close theirs much earlier (Go's after 90 s), so
-	// that a request hardly ever arrives just as we close.
+	// idleTimeout closes unused client connections. Clients' pools close theirs much earlier (Go's after 90 s), so a request hardly ever
+	// arrives just as we close.
 	idleTimeout = 10 * time.Minute
-	// ownTimeout is how long a client may take nothing of /health or /metrics (contract row 3.7).
+	// ownTimeout is how long a client may read nothing of /health or /metrics (contract row 3.7).
 	ownTimeout = 30 * time.Second
 )
 
@@ -37,23 +36,23 @@ type Options struct {
 	Metrics     http.Handler  // GET /metrics
 	Health      func() Counts // numbers for GET /health
 	NotAllowed  http.Handler  // answers other methods on these two; Allow is set
-	MaxConns    int           // connections at once; beyond, the longest idle one is closed
-	Drain       time.Duration // how long running requests may go on after the context of Serve ends
-	AbortCause  error         // the cause of the request contexts' end at that deadline
+	MaxConns    int           // connections at once; beyond that the longest idle one is closed
+	Drain       time.Duration // how long running requests may continue after the context of Serve ends
+	AbortCause  error         // the cause with which the request contexts end at that deadline
 	Logger      *slog.Logger
 	ConnContext func(context.Context, net.Conn) context.Context
-	Bound       func(net.Addr) // is told, once, where it listens
+	Bound       func(net.Addr) // called once, with the address on which it listens
 }
 
-// Server is a listener and what is served on it.
+// Server serves HTTP on a listener.
 type Server struct {
 	opts      Options
 	http      *http.Server
 	started   time.Time
 	draining  atomic.Bool
-	running   atomic.Int64 // requests in the proxy's hands, waiting ones included
+	running   atomic.Int64 // requests in the proxy, including waiting ones
 	conns     conns
-	warnedTLS atomic.Int64 // when, in Unix seconds
+	warnedTLS atomic.Int64 // the time of the last warning, in Unix seconds
 	abort     context.CancelCauseFunc
 }
 
@@ -67,7 +66,7 @@ func New(opts Options) *Server {
 		MaxHeaderBytes:               maxHeaderBytes,
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  idleTimeout,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
+		DisableGeneralOptionsHandler: true, // the upstream answers OPTIONS *
 		BaseContext:                  func(net.Listener) context.Context { return base },
 		ConnContext:                  s.connContext,
 		ConnState:                    s.conns.changed,
@@ -116,7 +115,7 @@ func (s *Server) serve(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
-// state logs a state of the server's life, each once.
+// state logs that the server has reached a state.
 func (s *Server) state(name string, attrs ...any) {
 	s.opts.Logger.Info(name, append([]any{"state", name}, attrs...)...)
 }

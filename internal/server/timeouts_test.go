@@ -11,8 +11,8 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 4: a client that has not finished its header section after 10 s is disconnected, whether it says
-// nothing, stops in the middle, or goes on byte by byte. The handler never hears of it.
+// Contract section 4: a client that has not finished its header section after 10 s is disconnected, whether it sends
+// nothing, stops in the middle, or sends byte by byte. The handler is never called.
 func TestHeaderDeadline(t *testing.T) {
 	for name, talk := range map[string]func(c *client, done *sync.WaitGroup){
 		"silent": func(c *client, _ *sync.WaitGroup) {},
@@ -45,8 +45,8 @@ func TestHeaderDeadline(t *testing.T) {
 	}
 }
 
-// Contract section 4: the same for the second request on a connection, from its first byte; between two requests a
-// connection may rest for minutes.
+// Contract section 4: the same for the second request on a connection, from its first byte. Between two requests a connection may be idle
+// for minutes.
 func TestHeaderDeadlineOnKeptConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := startIn(t, newFakes()).connect()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// attempt limits one attempt by a timer: first until the response headers, then anew for every read of the body. The attempt's
-// context ends when the body is closed, not before: a deadline on the context would cut a long answer.
+// attempt limits one attempt by a timer: first until the response headers, and then for every read of the body. The attempt's
+// context ends only when the body is closed, because a deadline on the context would cut a long answer.
 type attempt struct {
 	next          http.RoundTripper
 	headerTimeout time.Duration
@@ -21,15 +21,15 @@ type attempt struct {
 func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response, error) {
 	parent := req.Context()
 	ctx, cancel := context.WithCancelCause(parent)
-	limit := ErrHeaderTimeout // changes only while the timer does not run
+	limit := ErrHeaderTimeout // changed only while the timer is stopped
 	timer := time.AfterFunc(t.headerTimeout-time.Since(start), func() { cancel(limit) })
 	var sent progress
 	resp, err := t.next.RoundTrip(req.WithContext(sent.trace(ctx, cancel)))
 	if !timer.Stop() && err == nil {
-		resp.Body.Close() // the headers came as the time ran out: the context is over, so is the body
+		resp.Body.Close() // the headers arrived just at the timeout: the context has ended, so the body cannot be read
 		err = ErrHeaderTimeout
 	}
-	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // HTTP/2 could carry any, and to write some is a panic
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // HTTP/2 allows any; writing some is a panic in net/http
 		resp.Body.Close()
 		err = errBadStatus
 		if resp.StatusCode == http.StatusSwitchingProtocols {
@@ -55,15 +55,15 @@ func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response,
 	return resp, nil
 }
 
-// progress is how far a request has come. net/http calls the trace from several goroutines.
+// progress records how far a request has got. net/http calls the trace from several goroutines.
 type progress struct {
-	connected atomic.Bool // it has a connection,
-	reused    atomic.Bool // which had carried a request before
-	wrote     atomic.Bool // its headers were written, perhaps on a connection before this one
-	resolving atomic.Bool // the name lookup is under way
-	securing  atomic.Bool // the TLS handshake is under way
+	connected atomic.Bool // it has a connection
+	reused    atomic.Bool // that connection has carried a request before
+	wrote     atomic.Bool // its headers were written, perhaps on an earlier connection
+	resolving atomic.Bool // the name lookup is running
+	securing  atomic.Bool // the TLS handshake is running
 
-	opened atomic.Int32 // how many new connections it was given
+	opened atomic.Int32 // how many new connections the request was given
 }
 
 // trace follows a request. It also ends one that got GOAWAY on every new connection (contract row 2.6): net/http repeats a request
@@ -90,10 +90,10 @@ func (s *progress) trace(ctx context.Context, cancel context.CancelCauseFunc) co
 	})
 }
 
-// failure says what an attempt's error means for the contract (rows 2.1 to 2.6).
+// failure turns an attempt's error into an *Error (contract rows 2.1 to 2.6).
 func (t *attempt) failure(err error, req *http.Request, sent *progress, start time.Time) *Error {
 	failed := classify(err)
-	if says(err, headersRejected) && headerBytes(req.Header) > 4<<10 { // or it was another request on the connection
+	if says(err, headersRejected) && headerBytes(req.Header) > 4<<10 { // else another request on the connection caused it
 		failed.Kind, failed.Reason = InvalidRequest, reasonHeaders
 	}
 	failed.Sent = NothingSent
@@ -117,7 +117,7 @@ func (t *attempt) failure(err error, req *http.Request, sent *progress, start ti
 		default:
 			failed.Reason = reasonConnect
 		}
-	case failed.Limit == 0: // the resolver has limits of its own
+	case failed.Limit == 0: // the resolver has its own limits
 		failed.Limit = time.Since(start).Round(time.Second)
 	}
 	return failed

@@ -40,7 +40,7 @@ func answer(r *http.Request) (*http.Response, *io.PipeWriter) {
 	return &http.Response{StatusCode: 200, Body: pr, Header: http.Header{}}, pw
 }
 
-// A limit that ends an attempt before it has a connection names the step that was under way, and nothing was sent (row 2.1).
+// If an attempt times out before it has a connection, the error names the current step, and nothing was sent (row 2.1).
 func TestTimeoutNamesTheStep(t *testing.T) {
 	for want, step := range map[string]func(*httptrace.ClientTrace){
 		"cannot resolve the upstream's name": func(c *httptrace.ClientTrace) { c.DNSStart(httptrace.DNSStartInfo{}) },

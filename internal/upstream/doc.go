@@ -19,7 +19,7 @@
 //	idle       ends a response whose upstream falls silent
 //	transport  net/http's client for both protocols, and its settings
 //	sleep      notices that the machine slept
-//	errors     what an error means, in words that quote nothing
+//	errors     what an error means, in texts that quote nothing
 //	errortext  the texts by which some of net/http's errors are recognized
 //
 // The upstream chooses HTTP/2 or HTTP/1.1 in the TLS handshake. The API chooses HTTP/2. With HTTP/2 the upstream says which

@@ -12,25 +12,25 @@ import (
 	"time"
 )
 
-// Kind says what ended a request that got no response.
+// Kind is what ended a request that got no response.
 type Kind string
 
 const (
-	// Timeout: nothing came in time. Retried.
+	// Timeout: no response in time. Retried.
 	Timeout Kind = "timeout"
 	// Connection: the upstream could not be reached or broke off. Never retried.
 	Connection Kind = "connection"
-	// InvalidRequest: the request is one that the upstream does not take. Never retried.
+	// InvalidRequest: the upstream does not accept this request. Never retried.
 	InvalidRequest Kind = "invalid_request"
 )
 
-// Sent says how much of a request without a response may have reached the upstream.
+// Sent is how much of a request without a response may have reached the upstream.
 type Sent string
 
 const (
-	// NothingSent: nothing of the request has left. To send it once more costs nothing.
+	// NothingSent: nothing of the request was sent. Sending it again costs nothing.
 	NothingSent Sent = "nothing_sent"
-	// MayHaveBeenRead: the upstream may have run the request, and billed it.
+	// MayHaveBeenRead: the upstream may have run and billed the request.
 	MayHaveBeenRead Sent = "may_have_been_read"
 )
 
@@ -55,7 +55,7 @@ const (
 	reasonDied      = "the connection died"
 )
 
-// reasonHeaders is the reason of a request with more headers than the upstream takes.
+// reasonHeaders is the reason if a request has more headers than the upstream accepts.
 const reasonHeaders = "request headers too large: the upstream takes less"
 
 // reasonProxy is the reason of any failure to connect through a forward proxy.
@@ -65,8 +65,8 @@ const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HT
 type Error struct {
 	Kind     Kind
 	Sent     Sent
-	Reason   string        // in our own words: it never quotes what the upstream sent
-	Limit    time.Duration // the time limit that was hit, if Kind is Timeout
+	Reason   string        // our own text, which never quotes what the upstream sent
+	Limit    time.Duration // the time limit that was reached, if Kind is Timeout
 	Attempts int           // how many attempts were made
 	Err      error         // the cause; its text may quote the upstream, so it is for errors.Is, not for printing
 
@@ -87,8 +87,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// classify says what an attempt's error means for the contract (rows 2.1 to 2.6 and 2.10). For a timeout whose limit is not ours,
-// Limit is 0.
+// classify finds the Kind and Reason of an attempt's error (contract rows 2.1 to 2.6 and 2.10). If a timeout's limit is not ours, Limit
+// is 0.
 func classify(err error) *Error {
 	timeout := func(limit time.Duration, reason string) *Error {
 		return &Error{Kind: Timeout, Limit: limit, Reason: reason, Err: err}
@@ -118,20 +118,20 @@ func classify(err error) *Error {
 	return &Error{Kind: Connection, Reason: Reason(err), Err: err}
 }
 
-// isDeadPeer reports whether an established connection was given up because its peer no longer answers: HTTP/2's PING or
-// TCP's own probes, which report the last ICMP error if there was one.
+// isDeadPeer reports whether an established connection failed because its peer no longer answers HTTP/2's PING or TCP's own probes.
+// TCP reports the last ICMP error if there was one.
 func isDeadPeer(err error) bool {
 	if says(err, pingUnanswered) {
 		return true
 	}
 	var opErr *net.OpError
-	if !errors.As(err, &opErr) || opErr.Op == "dial" || opErr.Op == "proxyconnect" { // what is left: read, write, readfrom
+	if !errors.As(err, &opErr) || opErr.Op == "dial" || opErr.Op == "proxyconnect" { // the other operations are read, write and readfrom
 		return false
 	}
 	return errors.Is(err, syscall.ETIMEDOUT) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH)
 }
 
-// Reason says why a connection or the body of a response broke off, without quoting bytes that came from the network.
+// Reason returns why a connection or the body of a response broke off. It does not quote bytes from the network.
 func Reason(err error) string {
 	var (
 		opErr   *net.OpError
@@ -183,7 +183,7 @@ func Reason(err error) string {
 	return "no usable response"
 }
 
-// certificateReason says what is wrong with the upstream's certificate.
+// certificateReason returns what is wrong with the upstream's certificate.
 func certificateReason(err *tls.CertificateVerificationError) string {
 	var (
 		invalid x509.CertificateInvalidError

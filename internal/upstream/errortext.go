@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
-// net/http gives some of its errors no type, only a text. These are all the texts that are relied upon. A test provokes each with
-// the real transport, so a Go release that changes one is noticed: TestUnansweredPing, TestClassifyRealErrors, internal/proxy's
+// Some of net/http's errors have no type, only a text. These are all the texts that this package relies on. Tests provoke each of them
+// with the real transport, so they notice if a Go release changes one: TestUnansweredPing, TestClassifyRealErrors, internal/proxy's
 // TestHTTP2 and e2e/faults.
 var (
 	pingUnanswered    = texts{"http2: client connection lost"}
 	handshakeTimedOut = texts{"net/http: TLS handshake timeout"}
 	headersTooLarge   = texts{"http2: request header list larger than peer's advertised limit"}
-	headersRejected   = texts{"ErrCode=COMPRESSION_ERROR"} // on a new connection, where the upstream's limit is not known yet
+	headersRejected   = texts{"ErrCode=COMPRESSION_ERROR"} // on a new connection, on which the upstream's limit is not known yet
 	refused           = texts{                             // RFC 9113 sections 6.8 and 8.7
-		"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]", // the stream is beyond its last id
+		"cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]", // the stream's id is above the last one of GOAWAY
 		"; REFUSED_STREAM"}
 	notWritten    = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request
 	idleClosed    = texts{"http: server closed idle connection"}                // before net/http could write
@@ -25,7 +25,7 @@ var (
 		"http2: frame too large", "chunk length", "header line too long"}
 )
 
-// texts are parts of an error's text, any of which will do.
+// texts are parts of error texts. One of them must occur.
 type texts []string
 
 func says(err error, any texts) bool {
@@ -37,13 +37,13 @@ func says(err error, any texts) bool {
 	return false
 }
 
-// notProcessed reports whether an attempt's error proves that the upstream did not process the request: it said so, or nothing
-// was written. A new connection that is closed at once proves nothing about the next one.
+// notProcessed reports whether an attempt's error proves that the upstream did not process the request: either it said so, or nothing
+// was written. If it closes a new connection at once, that proves nothing about the next one.
 func notProcessed(err error, reused bool) bool {
 	return says(err, refused) || says(err, notWritten) || reused && says(err, idleClosed)
 }
 
-// streamError has the fields of the stream error of net/http's HTTP/2, which fills in any struct that has (golang/go#53896).
+// streamError has the same fields as the stream error of net/http's HTTP/2, so errors.As can fill it in (golang/go#53896).
 type streamError struct {
 	StreamID uint32
 	Code     uint32
@@ -52,7 +52,7 @@ type streamError struct {
 
 func (e streamError) Error() string { return "stream error " + e.code() }
 
-// fromPeer reports whether the stream was reset by the upstream, and not by net/http for what the upstream sent.
+// fromPeer reports whether the upstream reset the stream. Otherwise net/http did, because of what the upstream sent.
 func (e streamError) fromPeer() bool {
 	return e.Cause != nil && e.Cause.Error() == "received from peer"
 }

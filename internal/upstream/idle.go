@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// noContent is the body of an answer that has none (RFC 9110 section 6.4.1). Over HTTP/2, net/http expects one if there is a
+// noContent is the body of an answer without one (RFC 9110 section 6.4.1). Over HTTP/2, net/http expects a body if there is a
 // Content-Length.
 type noContent struct{ io.Closer }
 
 func (noContent) Read([]byte) (int, error) { return 0, io.EOF }
 
-// guardedBody aborts a response whose upstream falls silent. The timer runs only inside Read, so a client that takes
-// long to accept what was read is not mistaken for a silent upstream (contract row 3.3).
+// guardedBody aborts a response if the upstream is silent for too long. The timer runs only inside Read, so a client that reads
+// slowly is not mistaken for a silent upstream (contract row 3.3).
 type guardedBody struct {
 	io.ReadCloser
 	ctx    context.Context
@@ -22,9 +22,9 @@ type guardedBody struct {
 	limit  time.Duration
 }
 
-// Read returns ErrIdleTimeout when the upstream sent nothing for the idle timeout. Once the context is over, no end of the
-// body is believed, not even a proper one: cancelling closes a TLS connection with an alert, and an upstream may take that as
-// a request to finish. Only when the client has left does it not matter.
+// Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, Read does not trust even a
+// proper end of the body: cancelling closes a TLS connection with an alert, and an upstream may react by ending its answer. This does
+// not matter only if the client has left.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)
@@ -35,7 +35,7 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close frees the connection or the stream, and tells the upstream if the body was not read to its end.
+// Close frees the connection or the stream. If the body was not read to its end, it also cancels the request at the upstream.
 func (b *guardedBody) Close() error {
 	b.timer.Stop()
 	err := b.ReadCloser.Close()

@@ -15,10 +15,10 @@ const (
 	maxResends = 5
 )
 
-// retry sends a request again, with the same method, headers and body, after a timeout, and when the upstream provably did
-// not process it. Any response and any other error goes to the caller. A request with a body must have GetBody.
+// retry sends a request again, with the same method, headers and body, after a timeout or if the upstream provably did not process it. It
+// returns every response and every other error to the caller. A request with a body must have GetBody.
 type retry struct {
-	next      func(req *http.Request, start time.Time) (*http.Response, error) // one attempt, which began at start
+	next      func(req *http.Request, start time.Time) (*http.Response, error) // makes one attempt, which began at start
 	retries   int
 	onAttempt func(ctx context.Context, n int, previous *Error)
 }
@@ -26,7 +26,7 @@ type retry struct {
 func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	var failed *Error
-	sent := NothingSent // of all attempts together
+	sent := NothingSent // over all attempts
 	for n := 1; ; n++ {
 		if t.onAttempt != nil {
 			t.onAttempt(ctx, n, failed)
@@ -57,11 +57,11 @@ func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// send sends the request once, from the first byte of its body on, in a form that net/http does not send twice by itself.
+// send sends the request once, with its whole body, and so that net/http does not repeat it.
 //
-// net/http repeats a request that has GetBody after PROTOCOL_ERROR (golang/go#47635), and one with an Idempotency-Key over
-// HTTP/1.1, though the upstream may have read it. So it gets neither: no GetBody, and the two headers in a spelling that it
-// does not look for. To the upstream, names of headers are case-insensitive.
+// net/http repeats a request with GetBody after PROTOCOL_ERROR (golang/go#47635), and a request with an Idempotency-Key over HTTP/1.1,
+// although the upstream may have read it. So send removes GetBody, and writes the names of these two headers in lower case, which
+// net/http does not look for. To the upstream, header names are case-insensitive.
 func (t *retry) send(req *http.Request, start time.Time) (*http.Response, error) {
 	once := *req
 	once.GetBody = nil

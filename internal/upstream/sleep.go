@@ -5,15 +5,14 @@ import (
 	"time"
 )
 
-// clock notices that the machine slept. During a sleep the wall clock goes on, but the monotonic clock stops, and so do the timers
-// that watch a connection. An idle connection then looks alive though its peer is gone, and the next request on it would wait
-// deadPeerAfter.
+// clock detects that the machine slept. During a sleep the wall clock advances, but the monotonic clock stops, and so do the timers of
+// a connection. An idle connection then looks alive although its peer is gone. The next request on it would wait for deadPeerAfter.
 type clock struct {
 	mu   sync.Mutex
 	last time.Time
 }
 
-// minSleep is the shortest sleep that counts. Setting the clock can move it by less.
+// minSleep is the shortest time that counts as a sleep, so that small corrections of the clock do not.
 const minSleep = 10 * time.Second
 
 // slept reports whether the machine slept since the last call.

@@ -13,7 +13,7 @@ const (
 	dialTimeout      = 30 * time.Second // for name and TCP: Go's resolver needs 10 s to get past one dead server (contract row 2.1)
 	handshakeTimeout = 10 * time.Second // for TLS
 
-	// How long a connection may lie idle (contract row 2.9).
+	// How long a connection may be idle (contract row 2.9).
 	plainIdle = 90 * time.Second
 	tlsIdle   = time.Hour
 
@@ -22,8 +22,8 @@ const (
 	pingAfter     = 30 * time.Second
 	pingTimeout   = 15 * time.Second
 
-	// http2Window is how much of a stream may be under way or wait for its client: enough for 6 MB/s at 80 ms, while 200
-	// clients that do not read hold 100 MiB (contract row 3.1).
+	// http2Window is how much of a stream may be in flight or wait for its client. It allows 6 MB/s at 80 ms, and limits 200 clients that
+	// do not read to 100 MiB (contract row 3.1).
 	http2Window = 512 << 10
 )
 
@@ -44,7 +44,7 @@ func newTransport(opts Options) *transport {
 		TLSHandshakeTimeout: handshakeTimeout,
 		ForceAttemptHTTP2:   true, // as with net/http's own dialer; GODEBUG=http2client=0 still turns it off
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout, MaxReceiveBufferPerStream: http2Window},
-		DisableCompression:  true, // else Accept-Encoding is invented and the answer decoded (contract rows 1.5, 1.14)
+		DisableCompression:  true, // else net/http adds Accept-Encoding and decodes the answer (contract rows 1.5, 1.14)
 		MaxIdleConnsPerHost: opts.MaxIdleConns,
 		IdleConnTimeout:     tlsIdle,
 		OnProxyConnectResponse: func(_ context.Context, _ *url.URL, _ *http.Request, res *http.Response) error {
@@ -57,12 +57,12 @@ func newTransport(opts Options) *transport {
 	if opts.PlainHTTP {
 		t.IdleConnTimeout = plainIdle
 	} else {
-		go x509.SystemCertPool() // Go reads it once, for some 13 ms, and would do that within the first request
+		go x509.SystemCertPool() // Go reads the roots once, which takes about 13 ms; do it before the first request
 	}
 	return &transport{Transport: t}
 }
 
-// RoundTrip is net/http's.
+// RoundTrip is net/http's, but closes idle connections after a sleep.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if t.clock.slept() {
 		t.CloseIdleConnections()

@@ -16,7 +16,7 @@ func TestTransportSettings(t *testing.T) {
 	assert.Assert(t, deadPeerAfter <= 60*time.Second)
 }
 
-// Row 2.9: after a sleep no idle connection is trusted; a clock that is set, or a busy machine, is no sleep.
+// Row 2.9: after a sleep no idle connection is used. Setting the clock, or a busy machine, does not count as a sleep.
 func TestSleep(t *testing.T) {
 	assert.Assert(t, isSleep(8*time.Hour, 3*time.Second))
 	assert.Assert(t, isSleep(time.Minute, 0))

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Options says how long to wait for the upstream and how often to try again.
+// Options are the time limits for the upstream and the number of retries.
 type Options struct {
 	// HeaderTimeout limits one attempt, from its start to the response headers. Required, > 0.
 	HeaderTimeout time.Duration
@@ -16,7 +16,7 @@ type Options struct {
 	Retries int
 	// MaxIdleConns is how many idle HTTP/1.1 connections are kept. It should equal the number of concurrent requests.
 	MaxIdleConns int
-	// PlainHTTP says that the upstream's URL is http://, not https://.
+	// PlainHTTP means that the upstream's URL is http://, not https://.
 	PlainHTTP bool
 	// OnAttempt, if not nil, is called in the caller's goroutine before attempt n (1, 2, …). From the second on,
 	// previous is the timeout that ended the one before.

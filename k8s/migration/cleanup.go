@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// oldObjects go in this order, the Deployment last: as long as it is there, cleanup can be taken up again.
+// oldObjects are deleted in this order. The Deployment comes last: as long as it exists, cleanup can be run again.
 var oldObjects = []string{"service/" + oldObject, "secret/tailscale-authkey", "secret/ghcr-pull-secret", "deployment/" + oldObject}
 
-// cleanup removes the old pod and what belongs to it, in an order that can be interrupted and taken up again anywhere.
+// cleanup removes the old pod and what belongs to it. It can be interrupted at any step and run again.
 func (m *migration) cleanup(ctx context.Context) error {
 	w, err := m.replaced(ctx)
 	if err != nil {
@@ -43,7 +43,7 @@ func (m *migration) cleanup(ctx context.Context) error {
 	return nil
 }
 
-// replaced is a look at the world that refuses unless the new path has the name and is well.
+// replaced reads the current state. It refuses unless the new path has the name and works.
 func (m *migration) replaced(ctx context.Context) (*world, error) {
 	w, err := m.look(ctx)
 	if err != nil {
@@ -58,7 +58,7 @@ func (m *migration) replaced(ctx context.Context) (*world, error) {
 	return w, nil
 }
 
-// idle waits until the old pod has served nothing for as long as anybody may still come to its address.
+// idle waits until the old pod has served nothing for the whole watch time, in which a client may still use its address.
 func (m *migration) idle(ctx context.Context, w *world) error {
 	last, err := "", fmt.Errorf("no device is called %s", parkedName)
 	if w.old != nil {
@@ -72,7 +72,7 @@ func (m *migration) idle(ctx context.Context, w *world) error {
 		return refuse("nothing was deleted: whether the old pod still serves cannot be seen: %v", err)
 	}
 	m.say("watching the old pod's proxy_requests_total until it stands still for %v; Ctrl-C changes nothing", m.watch)
-	begin, ended := time.Now(), false // ended: the proxy process was, at begin, for the sake of a busy client
+	begin, ended := time.Now(), false // ended: the proxy process was ended at begin, because a client kept it busy
 	for since := begin; time.Since(since) < m.watch; {
 		select {
 		case <-ctx.Done():
@@ -104,9 +104,9 @@ func (m *migration) idle(ctx context.Context, w *world) error {
 	return nil
 }
 
-// endProxies ends the proxy process of each old pod that is ready, if the new path is well.
+// endProxies ends the proxy process of each old pod that is ready, if the new path works.
 func (m *migration) endProxies(ctx context.Context) error {
-	w, err := m.replaced(ctx) // time has passed since the last look
+	w, err := m.replaced(ctx) // the state may have changed since it was last read
 	if err != nil {
 		return err
 	}
@@ -141,9 +141,9 @@ func (m *migration) remove(ctx context.Context, w *world) error {
 	return nil
 }
 
-// endProxy ends the old proxy process while tailscaled still runs beside it, so that clients with idle pooled connections
-// are told (a FIN) instead of finding out with their next request. The kubelet starts the container again: at once the first
-// time, after 10 s (CrashLoopBackOff) if it has run for less than two minutes.
+// endProxy ends the old proxy process while tailscaled still runs beside it. So clients with idle pooled connections get a FIN, instead
+// of an error on their next request. The kubelet starts the container again: at once the first time, and after 10 s
+// (CrashLoopBackOff) if it ran for less than two minutes.
 func (m *migration) endProxy(ctx context.Context, pod *object) error {
 	var names []string
 	for _, c := range pod.Spec.Containers {

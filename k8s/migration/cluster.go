@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// kubectl runs kubectl, so that the cluster, the account and its rights are the operator's own.
+// kubectl runs kubectl. So it uses the cluster, account and rights of the person who runs this command.
 func (m *migration) kubectl(ctx context.Context, args ...string) ([]byte, error) {
-	const limit = 15 * time.Second // with a cluster that is away, kubectl itself tries for minutes
+	const limit = 15 * time.Second // kubectl itself tries for minutes if the cluster is unreachable
 	if m.kubeContext != "" {
 		args = append([]string{"--context=" + m.kubeContext}, args...)
 	}
@@ -40,7 +40,7 @@ func (m *migration) kubectl(ctx context.Context, args ...string) ([]byte, error)
 
 type condition struct{ Type, Status string }
 
-// An object is whatever kubectl shows of one, as far as it matters here.
+// An object is the part of a Kubernetes object that matters here.
 type object struct {
 	Kind     string
 	Metadata struct {
@@ -56,7 +56,7 @@ type object struct {
 	}
 }
 
-// ref is what kubectl calls the object.
+// ref is kubectl's name for the object.
 func (o *object) ref() string { return strings.ToLower(o.Kind) + "/" + o.Metadata.Name }
 
 func (o *object) ready() bool {
@@ -70,13 +70,13 @@ func (o *object) restarts() (n int) {
 	return n
 }
 
-// foreign tells an object that neither k8s/ nor Kubernetes itself put into the namespace, nor a Deployment.
+// foreign reports whether an object comes from neither k8s/ nor Kubernetes itself nor a Deployment.
 func (o *object) foreign() bool {
 	return o.Kind != "Pod" && o.Kind != "Namespace" && o.Metadata.Labels["app.kubernetes.io/name"] != newObject &&
 		o.ref() != "configmap/kube-root-ca.crt" && o.ref() != "serviceaccount/default"
 }
 
-// A cluster is what is in our namespace, and the ids of the tailnet devices that the operator made for our Service.
+// A cluster holds the objects in our namespace, and the ids of the tailnet devices that the operator made for our Service.
 type cluster struct {
 	objects  []object
 	operator []string
@@ -92,7 +92,7 @@ func (m *migration) readCluster(ctx context.Context) (*cluster, error) {
 		return nil, fmt.Errorf("read what kubectl prints: %w", err)
 	}
 	c := &cluster{objects: list.Items}
-	// The operator keeps the id in a Secret beside the device's private key: only the id is asked for.
+	// The operator keeps the id in a Secret that also has the device's private key, so read only the id.
 	out, err = m.kubectl(ctx, "get", "secret", "--all-namespaces",
 		"--selector=tailscale.com/managed=true,tailscale.com/parent-resource-type=svc,tailscale.com/parent-resource="+newObject+",tailscale.com/parent-resource-ns="+namespace,
 		`--output=jsonpath={range .items[*]}{.data.device_id}{"\n"}{end}`)
@@ -111,7 +111,7 @@ func (c *cluster) find(ref string) *object {
 	return nil
 }
 
-// oldPods are those of the Deployment with the sidecar, by the names it gives them.
+// oldPods returns the pods of the Deployment with the sidecar. It knows them by their names.
 func (c *cluster) oldPods() (pods []*object) {
 	for i := range c.objects {
 		if o := &c.objects[i]; strings.HasPrefix(o.ref(), "pod/"+oldObject+"-") {

@@ -1,12 +1,11 @@
-// Command migration hands the tailnet name anthropic-oauth-proxy over from the sidecar's device to the device of the
-// Tailscale Operator, without the name being gone for longer than one call to the Tailscale API. docs/migration.md is the
-// runbook that goes with it.
+// Command migration moves the tailnet name anthropic-oauth-proxy from the sidecar's device to the Tailscale Operator's device. The
+// name is missing only for the time of one call to the Tailscale API. docs/migration.md is its runbook.
 //
-// It keeps no state: where things stand is read from the tailnet and the cluster each time, so a run that was interrupted,
-// or that happened on another machine, is simply picked up by the next one.
+// It stores no state. Each run reads the current state from the tailnet and the cluster. So the next run continues after one that was
+// interrupted, or that ran on another machine.
 //
-// A module of its own, so that neither the product nor its Nix package contains it and the whole folder can be deleted when
-// the migration is over.
+// It is a separate module, so that neither the product nor its Nix package contains it. Delete the whole folder when the migration is
+// over.
 package main
 
 import (
@@ -24,9 +23,9 @@ import (
 )
 
 const (
-	bareName   = "anthropic-oauth-proxy"     // what clients call, and what moves
-	parkedName = "anthropic-oauth-proxy-old" // what the sidecar's device is called after the swap
-	newName    = "anthropic-oauth-proxy-new" // what the operator's device is called after a rollback
+	bareName   = "anthropic-oauth-proxy"     // the name that clients use and that moves
+	parkedName = "anthropic-oauth-proxy-old" // the name of the sidecar's device after the swap
+	newName    = "anthropic-oauth-proxy-new" // the name of the operator's device after a rollback
 	namespace  = "anthropic-oauth-proxy"
 	oldObject  = "anthropic-oauth-proxy" // Deployment and Service with the sidecar
 	newObject  = "oauth-proxy"           // Deployment and Service in k8s/
@@ -48,7 +47,7 @@ Exit codes: 0 done, 1 refused or failed with everything as it was, 2 wrong usage
 flags:
 `
 
-// An exit carries the code of a run that ended otherwise than well.
+// An exit is an error with an exit code.
 type exit struct {
 	code int
 	text string
@@ -58,7 +57,7 @@ func (e exit) Error() string { return e.text }
 
 func refuse(format string, a ...any) error { return exit{1, fmt.Sprintf(format, a...)} }
 
-// migration is one run: its settings and the worlds it talks to.
+// migration is one run: its settings and its connections to tailnet and cluster.
 type migration struct {
 	dryRun      bool
 	watch       time.Duration
@@ -71,10 +70,10 @@ type migration struct {
 func (m *migration) say(format string, a ...any) { fmt.Fprintf(m.out, format+"\n", a...) }
 
 func main() {
-	// `migration swap | tee log`: Ctrl-C ends tee as well, and a write to its closed pipe must not end the way back.
+	// In `migration swap | tee log` Ctrl-C also ends tee. A write to the closed pipe must not stop the way back.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop() // not before the end: further signals must not interrupt the way back
+	defer stop() // only at the end, because further signals must not interrupt the way back
 
 	err := run(ctx, os.Args[1:], os.Stdout)
 	if err == nil {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A report is a list of findings, printed as they come.
+// A report counts findings and prints each of them at once.
 type report struct {
 	*migration
 	*world
@@ -29,7 +29,7 @@ func (m *migration) preflight(ctx context.Context) error {
 	return nil
 }
 
-// examine prints every finding and says whether a swap may go ahead.
+// examine prints every finding and reports whether a swap is possible.
 func (m *migration) examine(ctx context.Context, w *world) bool {
 	r := &report{migration: m, world: w}
 	r.oldDevice(ctx)
@@ -37,7 +37,7 @@ func (m *migration) examine(ctx context.Context, w *world) bool {
 	r.argo()
 	r.cilium(ctx)
 	r.newPath(ctx)
-	// The policy cannot be read with this token, and this machine is not the client that counts.
+	// This token cannot read the tailnet policy. A test from this machine would not help, because the client is another one.
 	r.note("look into the tailnet policy: may every client of the sidecar's device also reach the operator's (tag:k8s), ports 8080 and 80?")
 	return r.fails == 0
 }
@@ -102,7 +102,7 @@ func (r *report) argo() {
 		"kubectl -n %s annotate --overwrite %s argocd.argoproj.io/sync-options=Prune=false,Delete=false", namespace, strings.Join(doomed, " "))
 }
 
-// newPath follows a request the way that clients will: tailnet, operator, Service, pod, API.
+// newPath sends a request on the path that clients will use: tailnet, operator, Service, pod, API.
 func (r *report) newPath(ctx context.Context) {
 	switch {
 	case r.cluster.find("service/"+newObject) == nil:
@@ -126,7 +126,7 @@ func (r *report) newPath(ctx context.Context) {
 	}
 }
 
-// cilium reads the one setting that silently breaks the operator's way into a Service. Only newPath is proof.
+// cilium reads the setting that silently breaks the operator's path to a Service. Only newPath proves that the path works.
 func (r *report) cilium(ctx context.Context) {
 	out, err := r.kubectl(ctx, "get", "configmap/cilium-config", "--namespace=kube-system", "--ignore-not-found",
 		"--output=jsonpath={.data.kube-proxy-replacement},{.data.bpf-lb-sock-hostns-only}")

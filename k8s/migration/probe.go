@@ -11,20 +11,20 @@ import (
 
 const (
 	probeEvery = 200 * time.Millisecond
-	steady     = 10 // answers in a row that make the name trustworthy: two seconds
+	steady     = 10 // how many answers in a row are enough: two seconds' worth
 )
 
-// A prober does what a client does, five times a second: look the name up and call it. It remembers how it went.
+// A prober acts like a client: five times a second it looks the name up and sends a request. It counts the results.
 type prober struct {
 	stop func()
 
 	mu           sync.Mutex
 	want         []string // the addresses that the name should lead to
-	streak       int      // of good answers, up to now
-	wrong        error    // what the last probe had that was not good
+	streak       int      // good answers since the last bad one
+	wrong        error    // the error of the last bad probe
 	sent, missed int
 	answered     time.Time     // when the last answered probe began
-	silence      time.Duration // the longest time between two answers, at most
+	silence      time.Duration // upper bound for the longest time without an answer
 }
 
 func (m *migration) startProber(fqdn string) *prober {
@@ -39,7 +39,7 @@ func (m *migration) startProber(fqdn string) *prober {
 			if err == nil {
 				_, err = m.answers(ctx, address)
 			}
-			if ctx.Err() == nil { // cut off by stop, it says nothing about the name
+			if ctx.Err() == nil { // stop has cancelled this probe, so it proves nothing about the name
 				p.record(begin, address, err)
 			}
 		}
@@ -67,7 +67,7 @@ func (p *prober) record(begin time.Time, address string, err error) {
 	}
 }
 
-// await waits until from now on enough answers in a row came from the device.
+// await waits for enough answers in a row from the device, counted from now.
 func (p *prober) await(ctx context.Context, d *device, limit time.Duration) error {
 	p.mu.Lock()
 	p.want, p.streak, p.wrong = d.Addresses, 0, errors.New("no probe has ended yet")
@@ -87,7 +87,7 @@ func (p *prober) await(ctx context.Context, d *device, limit time.Duration) erro
 	}
 }
 
-// summary is the measurement in words.
+// summary returns the measurement as text.
 func (p *prober) summary() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

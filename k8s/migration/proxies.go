@@ -16,7 +16,7 @@ import (
 
 const askTimeout = 2 * time.Second
 
-// lookup asks for the name's address, each time anew.
+// lookup resolves the name without a cache.
 func (m *migration) lookup(ctx context.Context, fqdn string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -25,7 +25,7 @@ func (m *migration) lookup(ctx context.Context, fqdn string) (string, error) {
 	}}
 	addrs, err := r.LookupNetIP(ctx, "ip4", fqdn+".")
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		return "", fmt.Errorf("look up %s at %s: %s", fqdn, m.dns, e.Err) // its own text names the system's resolver
+		return "", fmt.Errorf("look up %s at %s: %s", fqdn, m.dns, e.Err) // e's full text would name the system's resolver, which was not used
 	}
 	if err != nil {
 		return "", err
@@ -33,7 +33,7 @@ func (m *migration) lookup(ctx context.Context, fqdn string) (string, error) {
 	return addrs[0].Unmap().String(), nil
 }
 
-// ask sends one request on a connection of its own, straight to an address of the tailnet.
+// ask sends one request on a new connection, directly to a tailnet address.
 func (m *migration) ask(ctx context.Context, address, path string) (*http.Response, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -41,8 +41,8 @@ func (m *migration) ask(ctx context.Context, address, path string) (*http.Respon
 	if err != nil {
 		return nil, nil, err
 	}
-	req.Host = bareName // like a client that calls the name
-	// Never through an HTTP proxy, which would resolve the name for itself.
+	req.Host = bareName // as if the client had used the name
+	// Never through an HTTP proxy, which would resolve the name itself.
 	resp, err := (&http.Transport{DisableKeepAlives: true}).RoundTrip(req)
 	if err != nil {
 		return nil, nil, err
@@ -52,13 +52,13 @@ func (m *migration) ask(ctx context.Context, address, path string) (*http.Respon
 	return resp, body, err
 }
 
-// What answers /health.
+// The proxies that may answer /health.
 const (
 	oldProxy = "the old proxy"
 	newProxy = "the new proxy"
 )
 
-// answers asks a device which proxy is behind it: in the new one's answer there is a key that the replaced one never had.
+// answers finds out which proxy is behind a device. The new proxy's answer has a key that the old one's never had.
 func (m *migration) answers(ctx context.Context, address string) (string, error) {
 	resp, body, err := m.ask(ctx, address, "/health")
 	if err != nil {
@@ -77,7 +77,7 @@ func (m *migration) answers(ctx context.Context, address string) (string, error)
 	return oldProxy, nil
 }
 
-// reachesAPI sends a request without a credential. The API's own refusal is the proof that it arrived.
+// reachesAPI sends a request without a credential. The API's own refusal proves that it arrived.
 func (m *migration) reachesAPI(ctx context.Context, d *device) error {
 	resp, body, err := m.ask(ctx, d.address(), "/v1/models")
 	switch {
@@ -89,7 +89,7 @@ func (m *migration) reachesAPI(ctx context.Context, d *device) error {
 	return nil
 }
 
-// served reads the old proxy's request counter, all its labels: if two readings are equal, it served nothing in between.
+// served reads the old proxy's request counter with all labels. If two readings are equal, it has served nothing in between.
 func (m *migration) served(ctx context.Context, d *device) (string, error) {
 	resp, body, err := m.ask(ctx, d.address(), "/metrics")
 	if err != nil {

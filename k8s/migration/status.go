@@ -2,7 +2,7 @@ package main
 
 import "context"
 
-// status says where things stand and what comes next. It goes on without the cluster.
+// status prints the current state and the next step. It also works without the cluster.
 func (m *migration) status(ctx context.Context) error {
 	c, away := m.readCluster(ctx)
 	if away != nil {

@@ -28,7 +28,7 @@ func (m *migration) swap(ctx context.Context) error {
 	return nil
 }
 
-// rollback gives the name back to the sidecar's device. It does without the cluster.
+// rollback gives the name back to the sidecar's device. It does not need the cluster.
 func (m *migration) rollback(ctx context.Context) error {
 	w, err := m.tailnet(ctx, nil)
 	if err != nil {
@@ -46,12 +46,12 @@ func (m *migration) rollback(ctx context.Context) error {
 	case who != oldProxy:
 		return refuse("%v is not the sidecar's device: it leads to %s", w.old, who)
 	}
-	// That the name answers now is no condition: that it does not may be the very reason for going back.
+	// The name need not answer now: that may be the reason to go back.
 	return m.exchange(ctx, w.old, w.holder, newName, false)
 }
 
-// exchange gives the bare name to one device and, if the other has it, parks that one first; then it watches the name. Whatever
-// fails, or a signal, leads back to where it was. If careful, the name has to answer before anything is touched.
+// exchange gives the bare name to one device, and then watches the name. If the other device has the name, it parks that one first. On
+// any failure or signal it restores the previous state. If careful, the name must answer before anything is changed.
 func (m *migration) exchange(ctx context.Context, to, from *device, park string, careful bool) error {
 	taken := from != nil && from.short() == bareName
 	if m.dryRun {
@@ -93,16 +93,16 @@ func (m *migration) exchange(ctx context.Context, to, from *device, park string,
 	return nil
 }
 
-// undo gives the name back to the device that had it, or, if only the other one answers, to that one.
+// undo gives the name back to the device that had it. If only the other device answers, it gets the name.
 func (m *migration) undo(p *prober, to, from *device, park string, why error) error {
-	ctx := context.Background() // the way back is not to be interrupted
+	ctx := context.Background() // the way back must not be interrupted
 	home, shelf := from, to.short()
 	if from == nil || !m.alive(ctx, from) && m.alive(ctx, to) {
 		home, shelf = to, park
 	}
 	m.say("going back: %v", why)
 	err := m.give(ctx, home, shelf)
-	for pause := 500 * time.Millisecond; err != nil && pause < 30*time.Second; pause *= 2 { // six more in half a minute
+	for pause := 500 * time.Millisecond; err != nil && pause < 30*time.Second; pause *= 2 { // six more attempts within half a minute
 		m.say("%v; trying again", err)
 		time.Sleep(pause)
 		err = m.give(ctx, home, shelf)
@@ -129,9 +129,9 @@ func (m *migration) alive(ctx context.Context, d *device) bool {
 	return err == nil
 }
 
-// give makes one attempt at giving the bare name to a device; if another one has it, that gets the name shelf. It asks the
-// tailnet what happened rather than trusting what a failed call said: an answer that got lost may have been a yes. If the
-// tailnet cannot be read it goes on without, which does no harm: the API refuses a name that is taken.
+// give tries once to give the bare name to a device. If another device has it, that one is renamed to shelf. give reads the current names
+// from the tailnet, because a call that failed may still have had its effect. If it cannot read them, it tries anyway. That does no harm,
+// because the API refuses a name that is taken.
 func (m *migration) give(ctx context.Context, home *device, shelf string) error {
 	devices, err := m.devices(ctx)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	tailscale "tailscale.com/client/tailscale/v2"
 )
 
-// connect takes the token out of the environment, so that no child process inherits it.
+// connect removes the token from the environment, so that no child process inherits it.
 func (m *migration) connect(base string) error {
 	key := strings.TrimSpace(os.Getenv("TS_API_KEY"))
 	if err := os.Unsetenv("TS_API_KEY"); err != nil {
@@ -31,7 +31,7 @@ func (m *migration) connect(base string) error {
 	return nil
 }
 
-// strict makes errors of answers that the client library takes for success (a redirect) or cannot read (a gateway's page).
+// strict returns an error for answers that the client library takes for success (a redirect) or cannot read (a gateway's page).
 type strict struct{}
 
 func (strict) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -43,14 +43,14 @@ func (strict) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// A device is one of the tailnet. Its name is fully qualified: anthropic-oauth-proxy.tail1234.ts.net.
+// A device is a device in the tailnet. Its name is fully qualified: anthropic-oauth-proxy.tail1234.ts.net.
 type device struct{ tailscale.Device }
 
 func (d *device) short() string { short, _, _ := strings.Cut(d.Name, "."); return short }
 
 func (d *device) related() bool { return strings.HasPrefix(d.short(), bareName) }
 
-// fqdn is the bare name in full: every device of a tailnet has the same suffix.
+// fqdn returns the full form of the bare name. All devices of a tailnet have the same suffix.
 func (d *device) fqdn() string { return bareName + strings.TrimPrefix(d.Name, d.short()) }
 
 // address is the device's IPv4 address on the tailnet.
@@ -74,7 +74,7 @@ func (m *migration) devices(ctx context.Context) ([]device, error) {
 	}
 	var own []device
 	for _, d := range all {
-		if !d.IsExternal { // shared in from another tailnet: its name lives there
+		if !d.IsExternal { // a device shared from another tailnet has its name there
 			own = append(own, device{d})
 		}
 	}
@@ -83,23 +83,23 @@ func (m *migration) devices(ctx context.Context) ([]device, error) {
 
 func (m *migration) rename(ctx context.Context, d *device, name string) error {
 	m.say("rename %v to %s", d, name)
-	// A write that has begun is seen through: cutting it off would leave open whether it happened.
+	// Finish a write that has begun. If it were cancelled, nobody would know whether it took effect.
 	if err := m.api.Devices().SetName(context.WithoutCancel(ctx), d.NodeID, name); err != nil {
 		return fmt.Errorf("rename %s to %s: %w", d.short(), name, err)
 	}
 	return nil
 }
 
-// A world is what one look at the tailnet and the cluster found.
+// A world is the state of tailnet and cluster at one moment.
 type world struct {
 	devices []device
 	old     *device  // the sidecar's
 	now     *device  // the operator's
-	holder  *device  // whichever carries the bare name
-	cluster *cluster // nil if it was not read
+	holder  *device  // the one that has the bare name
+	cluster *cluster // nil if not read
 }
 
-// The stages that names alone can tell apart.
+// The stages of the migration. The devices' names show which one it is.
 const (
 	before  = "the sidecar's device carries the name"
 	between = "NOBODY carries the name"
@@ -116,9 +116,9 @@ func (w *world) stage() string {
 	return before
 }
 
-// tailnet looks at the names and says who is who. The operator wrote its device's id down in the cluster; without a cluster,
-// it is the one that has the bare name and answers as the new proxy does, or not at all while the sidecar's is parked. The
-// sidecar's is the other one with the bare name, or else the one that swap parked.
+// tailnet reads the devices and finds out which is which. The operator stores its device's id in the cluster. Without the cluster, the
+// operator's device is the one that has the bare name and answers like the new proxy. It may also not answer, if the sidecar's device
+// is parked. The sidecar's device is the other one with the bare name, or else the one that swap parked.
 func (m *migration) tailnet(ctx context.Context, c *cluster) (*world, error) {
 	devices, err := m.devices(ctx)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Probe is what the cluster check runs beside the proxy: the clients that look whether it streams. The upstream is the stand-in.
+// Probe is the client that the cluster check runs to see whether the proxy streams. The upstream is the stand-in.
 //
-//	probe stream  http://…   hold a streamed request through the proxy until the stand-in is told to finish it
+//	probe stream  http://…   read a stream through the proxy until the stand-in is told to finish it
 //	probe release http://…   tell the stand-in to finish its streams
 //	probe refused http://…   succeed only if no connection can be made
 package main
@@ -40,8 +40,8 @@ func run(args []string) error {
 
 func streamHere(ctx context.Context, proxy string) error { return stream(ctx, proxy, os.Stdout) }
 
-// stream sees the first event while the upstream still holds back the last: only a proxy that passes events on at once, and
-// that lets a stream live through whatever happens in between, gets to the end.
+// stream reads the first event before the upstream sends the last one. It succeeds only if the proxy forwards events at once and
+// keeps the stream until its end, whatever happens in between.
 func stream(ctx context.Context, proxy string, out io.Writer) error {
 	if err := healthy(ctx, proxy); err != nil {
 		return err
@@ -54,15 +54,15 @@ func stream(ctx context.Context, proxy string, out io.Writer) error {
 	if _, _, err := events.Next(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "the first event is here")
+	fmt.Fprintln(out, "the first event arrived")
 	if err := events.Rest(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "the last event is here")
+	fmt.Fprintln(out, "the last event arrived")
 	return nil
 }
 
-// healthy waits for /health: a network policy takes a moment until it knows the address of a new pod.
+// healthy waits for /health, because a network policy takes a moment to learn the address of a new pod.
 func healthy(ctx context.Context, proxy string) error {
 	for {
 		res, err := client.New(proxy).Do(ctx, http.MethodGet, "/health", nil, 0)
@@ -92,7 +92,7 @@ func release(ctx context.Context, upstream string) error {
 	return nil
 }
 
-// refused looks up the name first, so that a name that does not exist cannot pass for a policy that works.
+// refused looks up the name first, so that a missing name does not look like a policy that works.
 func refused(ctx context.Context, target string) error {
 	address, err := url.Parse(target)
 	if err != nil {
@@ -104,9 +104,9 @@ func refused(ctx context.Context, target string) error {
 	dialer := net.Dialer{Timeout: 5 * time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", address.Host)
 	if err != nil {
-		log.Printf("refused, as it should be: %v", err)
+		log.Printf("refused, as expected: %v", err)
 		return nil
 	}
 	conn.Close()
-	return fmt.Errorf("%s lets this pod in, but the NetworkPolicy should admit the Tailscale Operator's pod alone", address.Host)
+	return fmt.Errorf("%s accepts a connection from this pod, but the NetworkPolicy should admit only the Tailscale Operator's pod", address.Host)
 }

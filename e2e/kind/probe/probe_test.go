@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(binary.Main(m)) }
 
-// What check.sh does in a cluster, without one: the proxy is told to stop in the middle of the stream, and the stream survives.
+// What check.sh does in a cluster, without a cluster: the proxy gets SIGTERM in the middle of a stream, and the stream survives.
 func TestStreamOutlivesTheStop(t *testing.T) {
 	upstream := upstream(t)
 	proxy := binary.Start(t, binary.Config{Upstream: upstream.URL})
@@ -35,20 +35,20 @@ func TestStreamOutlivesTheStop(t *testing.T) {
 	if !lines.Scan() {
 		t.Fatalf("the stream ended before its first event: %v", <-ended)
 	}
-	assert.Equal(t, lines.Text(), "the first event is here")
+	assert.Equal(t, lines.Text(), "the first event arrived")
 
 	stopped := make(chan int, 1)
 	go func() { stopped <- proxy.Stop(t) }()
 	proxy.State(t, "draining")
-	assert.NilError(t, proxy.Signal(syscall.SIGTERM)) // as the kubelet does when the container runtime was restarted
+	assert.NilError(t, proxy.Signal(syscall.SIGTERM)) // as the kubelet does after a restart of the container runtime
 	assert.NilError(t, release(ctx, upstream.URL))
 	assert.Assert(t, lines.Scan())
-	assert.Equal(t, lines.Text(), "the last event is here")
+	assert.Equal(t, lines.Text(), "the last event arrived")
 	assert.NilError(t, <-ended)
 	assert.Equal(t, <-stopped, 0)
 }
 
-// upstream is what probe.yaml deploys: the stand-in, without TLS.
+// upstream starts what probe.yaml deploys: the stand-in without TLS.
 func upstream(t *testing.T) *standin.Server {
 	t.Helper()
 	s, err := standin.Start(standin.Options{Plain: true})

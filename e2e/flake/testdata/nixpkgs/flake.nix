@@ -1,5 +1,5 @@
-# A nixpkgs small enough to be read and to need no download: every name that our flake uses, as plain derivations that call the
-# tools of this machine (host.nix, which the test writes, says where they are). What the real functions refuse, these refuse.
+# A small stand-in for nixpkgs that needs no download. It has every name that our flake uses, as plain derivations that call the tools of
+# this machine. The test writes host.nix, which says where they are. It refuses what the real functions refuse.
 {
   outputs =
     { self }:
@@ -7,7 +7,7 @@
       host = import ./host.nix;
       lib = import ./lib.nix;
 
-      # Builders end in a builtin: Nix 2.8 now and then kills one whose last command is a program of its own.
+      # Builders end in a shell builtin, because Nix 2.8 sometimes kills one whose last command is a program.
       run =
         name: attrs: script:
         derivation (
@@ -17,7 +17,7 @@
             builder = host.shell;
             args = [
               "-euc"
-              # Go keeps telemetry at home. Nix's own HOME is a folder that must not come into being, which only root could make.
+              # Go writes telemetry to the home folder. Nix sets HOME to a folder that must not exist.
               ("export HOME=$TMPDIR\n" + script + "\nexit 0")
             ];
             PATH = host.path;
@@ -25,7 +25,7 @@
           // attrs
         );
 
-      # Each command is the machine's own, or does nothing if `absent` says so.
+      # Each command is the machine's own. If the machine lacks it, it runs `absent`.
       package =
         name: commands: absent:
         run name { } (
@@ -56,7 +56,7 @@
           iproute2 = package "iproute2" [ "ip" "ss" ] "false";
           go-tools = tool "staticcheck";
           prometheus.cli = tool "promtool";
-          bashInteractive = package "bash-interactive" [ "bash" ] "false"; # what nix develop starts
+          bashInteractive = package "bash-interactive" [ "bash" ] "false"; # the shell that nix develop starts
           # Debian has neither.
           kustomize = package "kustomize" [ "kustomize" ] "true";
           nixfmt = package "nixfmt" [ "nixfmt" ] "true";
@@ -104,7 +104,7 @@
               env
               // {
                 inherit packages;
-                outputs = [ "out" ]; # nix develop asks for it by this variable
+                outputs = [ "out" ]; # nix develop reads this variable
                 stdenv = run "stdenv" { } ''
                   mkdir "$out"
                   printf 'for package in $packages; do PATH=$package/bin:$PATH; done\n' > "$out/setup"
@@ -112,7 +112,7 @@
               }
             ) ''echo "a shell is entered, not built" > "$out"'';
 
-          # Besides the tools that are named there is only what every Linux has; Go's caches save compiling its library anew.
+          # Only the named tools and those of every Linux are available. Go's caches avoid compiling its library again.
           runCommand =
             name:
             { nativeBuildInputs }:

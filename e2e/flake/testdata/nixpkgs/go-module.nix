@@ -1,6 +1,6 @@
-# buildGoModule as far as it matters here: the vendored modules are a fixed-output derivation, so a wrong vendorHash fails with
-# the hash that is right; the package and its tests are compiled from the file set alone, with those modules and nothing else.
-# Where Nix would run the tests they are compiled: to run them once more would prove little, and under another load than theirs.
+# The part of buildGoModule that matters here. The vendored modules are a fixed-output derivation, so a wrong vendorHash fails and the
+# error names the right one. The package and its tests are compiled from the file set and these modules only. Where the real one runs the
+# tests, this one only compiles them, because other checks run them already.
 {
   host,
   lib,

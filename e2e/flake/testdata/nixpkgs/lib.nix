@@ -1,4 +1,4 @@
-# The few functions of nixpkgs' lib that our flake calls. A file set is a function here: is this path in it?
+# The functions of nixpkgs' lib that our flake calls. Here a file set is a function that says whether a path is in it.
 let
   under =
     folder: path:
@@ -13,7 +13,7 @@ let
     else
       throw "lib.fileset: ${toString set} does not exist, or git does not track it";
 
-  # Whether a folder holds anything of the set: an empty one would change the source, and so would a whole tree of them.
+  # Whether a folder contains anything of the set. Without this, empty folders would get into the source and change it.
   holds =
     keep: folder:
     let

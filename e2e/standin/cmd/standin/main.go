@@ -1,5 +1,5 @@
-// Standin serves the stand-in for the Anthropic API until it is interrupted, so that the proxy
-// can be tried without internet and without an account. It prints what to type next.
+// Standin runs the stand-in for the Anthropic API until it is interrupted. With it the proxy can be
+// tried without internet and without an account. It prints what to type next.
 package main
 
 import (

@@ -66,13 +66,9 @@ func TestIdleConnections(t *testing.T) {
 				// request reports whether it went out on a connection that was there.
 				request := func() (reused bool) {
 					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
-					r, err := http.NewRequestWithContext(ctx, "GET", tt.url, nil)
-					assert.NilError(t, err)
-					resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
+					resp, err := get(ctx, t, rt, tt.url, 0)
 					assert.NilError(t, err)
 					assert.Equal(t, resp.Proto, tt.protocol)
-					io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
 					synctest.Wait()
 					return reused
 				}

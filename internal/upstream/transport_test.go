@@ -1,8 +1,6 @@
 package upstream
 
 import (
-	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -26,26 +24,4 @@ func TestSleep(t *testing.T) {
 	var c clock
 	assert.Assert(t, !c.slept())
 	assert.Assert(t, !c.slept())
-}
-
-// Row 2.6: HTTP/2 is what the upstream offers, unless GODEBUG turns it off, as in any Go program.
-func TestHTTP2CanBeTurnedOff(t *testing.T) {
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	s.EnableHTTP2 = true
-	s.StartTLS()
-	defer s.Close()
-	for godebug, protocol := range map[string]string{"": "HTTP/2.0", "http2client=0": "HTTP/1.1"} {
-		t.Run(protocol, func(t *testing.T) {
-			t.Setenv("GODEBUG", godebug)
-			rt := newTransport(Options{HeaderTimeout: time.Minute})
-			defer rt.CloseIdleConnections()
-			trust(rt, s)
-			r, err := http.NewRequestWithContext(t.Context(), "GET", s.URL, nil)
-			assert.NilError(t, err)
-			resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
-			assert.NilError(t, err)
-			resp.Body.Close()
-			assert.Equal(t, resp.Proto, protocol)
-		})
-	}
 }

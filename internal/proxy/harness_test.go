@@ -166,6 +166,15 @@ func serveRaw(t *testing.T, handle func(conn net.Conn, in *bufio.Reader, nth int
 	return "http://" + listener.Addr().String()
 }
 
+// serveAnswer runs an upstream that reads one request a connection and answers with text, whatever it is.
+func serveAnswer(t *testing.T, text string) string {
+	t.Helper()
+	return serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readMessage(in)
+		io.WriteString(conn, text)
+	})
+}
+
 func acceptRaw(t *testing.T, listener net.Listener, handle func(conn net.Conn, in *bufio.Reader, nth int)) {
 	var mu sync.Mutex
 	var open []net.Conn
@@ -294,12 +303,6 @@ func (c *rawClient) closedWithoutAnswer() {
 	assert.Equal(c.t, string(rest), "", "the proxy wrote to a client that had left")
 }
 
-// abort closes the connection by a reset, as a killed client's kernel may do.
-func (c *rawClient) abort() {
-	c.SetLinger(0)
-	c.Close()
-}
-
 // waysToLeave are the arguments of leave.
 var waysToLeave = []string{"half-close", "close", "reset"}
 
@@ -309,8 +312,9 @@ func (c *rawClient) leave(how string) {
 		c.CloseWrite()
 	case "close":
 		c.Close()
-	case "reset":
-		c.abort()
+	case "reset": // as a killed client's kernel may do
+		c.SetLinger(0)
+		c.Close()
 	}
 }
 

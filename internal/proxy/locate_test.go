@@ -82,23 +82,6 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// TestTargetHTTP2 covers row 1.1 for an upstream that speaks HTTP/2, where the target is the :path field.
-func TestTargetHTTP2(t *testing.T) {
-	t.Parallel()
-	targets := make(chan string, 1)
-	upstream := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
-		targets <- r.Proto + " " + r.Host + " " + r.RequestURI
-	})
-	g := start(t, upstream.URL)
-	host := strings.TrimPrefix(upstream.URL, "https://")
-	for _, target := range []string{"//v1//messages", "/%2F;x/../{y}?a=%zz&b;c", "//v1/{x}", "/x?", "/?{"} {
-		c := g.dial(t)
-		c.send("GET " + target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
-		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK, target)
-		assert.Equal(t, within(t, targets, "the request at the upstream"), "HTTP/2.0 "+host+" "+target)
-	}
-}
-
 // TestTargetRefused covers rows 1.1 and 1.2: what has no place at the upstream is refused and never gets there.
 func TestTargetRefused(t *testing.T) {
 	t.Parallel()

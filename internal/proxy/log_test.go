@@ -68,7 +68,8 @@ func TestLoggedPath(t *testing.T) {
 }
 
 // TestNothingSecret covers section 8 and its neighbours: a marker is put into every place that may hold a secret, in
-// every way a request can end, and must not show in a log line, one of our error bodies, or a metric.
+// every way a request can end, and must not show in a log line, one of our error bodies, or a metric. Of section 4 it covers that each of
+// these ways frees the request's slot: there is only one.
 func TestNothingSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hushhushhush"
@@ -127,7 +128,7 @@ func TestNothingSecret(t *testing.T) {
 					}
 				}
 			})
-			g := start(t, upstreamURL, timeout(100*time.Millisecond), retries(1), bodies(1000, 1000))
+			g := start(t, upstreamURL, timeout(100*time.Millisecond), retries(1), bodies(1000, 1000), slots(1))
 			for name, request := range requests {
 				c := g.dial(t)
 				c.send(request)

@@ -63,19 +63,17 @@ func echo(w http.ResponseWriter, r *http.Request) {
 
 // stream is an upstream that answers each request event by event, as the test says; those below /plain/ it echoes.
 type stream struct {
-	url     string
-	arrived chan string // the path of each request that reached the upstream
-	events  chan string // what the oldest running answer is to send next; closed: its end
+	url    string
+	events chan string // what the oldest running answer is to send next; closed: its end
 }
 
 func newStream(t *testing.T) *stream {
-	s := &stream{arrived: make(chan string, 100), events: make(chan string)}
+	s := &stream{events: make(chan string)}
 	s.url = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/plain/") {
 			echo(w, r)
 			return
 		}
-		s.arrived <- r.URL.Path
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(http.StatusOK)
 		control := http.NewResponseController(w)
@@ -104,12 +102,6 @@ func (s *stream) send(t *testing.T, event string) {
 	case <-time.After(patience):
 		t.Fatalf("waited %v in vain for an upstream that takes the event %q", patience, event)
 	}
-}
-
-// await waits until a request has reached the upstream.
-func (s *stream) await(t *testing.T) (path string) {
-	t.Helper()
-	return receive(t, s.arrived, "a request that reaches the upstream")
 }
 
 // receive waits for what a channel brings.

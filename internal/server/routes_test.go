@@ -12,7 +12,7 @@ import (
 
 // Contract section 5 and row 1.1: the raw path decides, and nothing is ever redirected. Our own two paths have GET and HEAD only.
 func TestRoutes(t *testing.T) {
-	routes := New(newFakes().opts).routes()
+	routes := New(newOptions()).routes()
 	for _, tt := range []struct{ method, target, want string }{
 		{"GET", "/health", `{"status":"healthy"`},
 		{"HEAD", "/health", `{"status":"healthy"`}, // net/http leaves the body away
@@ -29,6 +29,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/messages?path=/health", "proxied /v1/messages?path=/health"},
 		{"OPTIONS", "*", "proxied *"},
 		{"GET", "http://health", "proxied http://health"},
+		{"CONNECT", "host:443", "proxied host:443"},
 	} {
 		rec := httptest.NewRecorder()
 		req := httptest.NewRequest(tt.method, "/", nil)
@@ -51,7 +52,7 @@ func TestRoutes(t *testing.T) {
 // Contract row 1.1: "OPTIONS *" is forwarded too; net/http would answer it without asking anyone.
 func TestOptionsAsterisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startIn(t, newFakes()).connect()
+		c := startIn(t, newOptions()).connect()
 		c.send("OPTIONS", "*")
 		resp, body := c.receive()
 		assert.Equal(t, resp.StatusCode, http.StatusOK)

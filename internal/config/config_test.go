@@ -229,10 +229,6 @@ func TestTailscaleLeftovers(t *testing.T) {
 	c, err := config.Load(nil, getenv)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, c.Warnings, []string{"the environment variable TAILSCALE_SOCKET is ignored and may be deleted"})
-	assert.NilError(t, os.WriteFile(config.FileName, []byte("[tailscale]"), 0o600))
-	c, err = config.Load(nil, getenv)
-	assert.NilError(t, err)
-	assert.Assert(t, is.Len(c.Warnings, 1))
 }
 
 // Rows 1.7 and 1.9: without a mode, a rule for anthropic-beta adds and every other rule sets. The replaced service's files have

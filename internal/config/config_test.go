@@ -224,9 +224,8 @@ func TestTailscaleLeftovers(t *testing.T) {
 		assert.Assert(t, is.Len(c.Warnings, 1))
 		assert.Assert(t, strings.HasSuffix(c.Warnings[0], ":2: the section [tailscale] is ignored and may be deleted"), c.Warnings[0])
 	}
-	getenv := func(name string) string { return map[string]string{"TAILSCALE_SOCKET": "/x"}[name] }
 	t.Chdir(t.TempDir())
-	c, err := config.Load(nil, getenv)
+	c, err := config.Load(nil, func(name string) string { return map[string]string{"TAILSCALE_SOCKET": "/x"}[name] })
 	assert.NilError(t, err)
 	assert.DeepEqual(t, c.Warnings, []string{"the environment variable TAILSCALE_SOCKET is ignored and may be deleted"})
 }

@@ -66,20 +66,6 @@ func TestOurErrors(t *testing.T) {
 	}
 }
 
-// TestRequestIDs covers row 3.6: each request has an id of its own.
-func TestRequestIDs(t *testing.T) {
-	t.Parallel()
-	g := start(t, serveAnswer(t, noContent))
-	seen := map[string]bool{}
-	for range 20 {
-		c := g.dial(t)
-		c.send("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
-		id := c.response("GET").Header.Get("X-Proxy-Request-Id")
-		assert.Assert(t, isID(id) && !seen[id], "x-proxy-request-id %q", id)
-		seen[id] = true
-	}
-}
-
 // TestDrained covers section 6 as far as this package goes: the drain's deadline aborts what runs, uploads included, and says so.
 func TestDrained(t *testing.T) {
 	t.Parallel()

@@ -283,14 +283,23 @@ func (c *rawClient) response(method string) *http.Response {
 	return res
 }
 
-// finalResponse reads a response's head, after a 100 perhaps.
+// finalResponse reads a response's head, after informational ones perhaps.
 func (c *rawClient) finalResponse(method string) *http.Response {
 	c.t.Helper()
 	res := c.response(method)
-	if res.StatusCode < 200 {
+	for res.StatusCode < 200 {
 		res = c.response(method)
 	}
 	return res
+}
+
+// answer sends a request, byte for byte, on a connection of its own, and reads the head of its final response.
+func (g *gateway) answer(t *testing.T, request string) *http.Response {
+	t.Helper()
+	c := g.dial(t)
+	c.send(request)
+	method, _, _ := strings.Cut(request, " ")
+	return c.finalResponse(method)
 }
 
 // closedWithoutAnswer fails unless the proxy closes the connection without writing another byte.

@@ -53,7 +53,7 @@ func TestInformational(t *testing.T) {
 		}).URL)
 		c := g.dial(t)
 		c.send("GET / HTTP/1.0\r\n\r\n")
-		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK)
+		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK) // without a 103 before it
 	})
 }
 

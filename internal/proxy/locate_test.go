@@ -72,9 +72,8 @@ func TestTarget(t *testing.T) {
 		{"", "m-search", "/x", "/x"},
 	} {
 		upstreamURL, heads := echoHeads(t)
-		c := start(t, upstreamURL+tt.prefix).dial(t)
-		c.send(tt.method + " " + tt.target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
-		assert.Equal(t, c.response(tt.method).StatusCode, http.StatusNoContent, tt.target)
+		res := start(t, upstreamURL+tt.prefix).answer(t, tt.method+" "+tt.target+" HTTP/1.1\r\nHost: client.example\r\n\r\n")
+		assert.Equal(t, res.StatusCode, http.StatusNoContent, tt.target)
 		head := within(t, heads, "the request at the upstream")
 		want := strings.Replace(tt.want, "http://UPSTREAM", upstreamURL, 1)
 		assert.Equal(t, head[0], tt.method+" "+want+" HTTP/1.1")
@@ -95,18 +94,15 @@ func TestTargetRefused(t *testing.T) {
 		"GET mailto:someone":                      400,
 		"GET http:user:hush@elsewhere.example/x":  400,
 	} {
-		c := g.dial(t)
-		c.send(line + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
-		res := c.response("GET")
+		res := g.answer(t, line+" HTTP/1.1\r\nHost: client.example\r\n\r\n")
 		message := assertOurError(t, res, status)
 		assert.Assert(t, !strings.Contains(message, "elsewhere"), "the message quotes the target: %s", message)
 		assert.Equal(t, res.Header.Get("Allow") != "", status == 405, "a 405 must name the allowed methods (RFC 9110 section 15.5.6)")
 		g.ended(t, float64(status), "complete", 0)
 	}
 	for _, target := range []string{"/100%", "/%zz", "/a b", "elsewhere", "//%", ""} { // net/http cannot parse them
-		c := g.dial(t)
-		c.send("GET " + target + " HTTP/1.1\r\nHost: client.example\r\n\r\n")
-		assert.Equal(t, c.response("GET").StatusCode, http.StatusBadRequest, target)
+		res := g.answer(t, "GET "+target+" HTTP/1.1\r\nHost: client.example\r\n\r\n")
+		assert.Equal(t, res.StatusCode, http.StatusBadRequest, target)
 	}
 	assert.Equal(t, reached.Load(), int64(0), "a refused request reached the upstream")
 }
@@ -124,14 +120,11 @@ func TestHeaderLines(t *testing.T) {
 		{"one more of the same name", "X: %d\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := g.dial(t)
 			head := "GET / HTTP/1.1\r\nHost: p\r\n"
 			for i := range tt.lines {
 				head += fmt.Sprintf(tt.line, i)
 			}
-			c.send(head + "\r\n")
-			res := c.response("GET")
-			assert.Equal(t, res.StatusCode, tt.status)
+			assert.Equal(t, g.answer(t, head+"\r\n").StatusCode, tt.status)
 			assert.Equal(t, g.finished(t)["status"], float64(tt.status))
 		})
 	}

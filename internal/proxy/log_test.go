@@ -24,9 +24,7 @@ func TestLogLine(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		io.WriteString(w, "slow down")
 	}).URL)
-	c := g.dial(t)
-	c.send("POST http://user:hush@elsewhere/v1//m%2F;x?hush HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc")
-	res := c.response("POST")
+	res := g.answer(t, "POST http://user:hush@elsewhere/v1//m%2F;x?hush HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc")
 	line := g.finished(t)
 	assert.DeepEqual(t, slices.Sorted(maps.Keys(line)), []string{
 		"attempts", "bytes_in", "bytes_out", "duration_ms", "headers_ms", "level", "method", "msg", "outcome", "path", "request_id", "status", "time", "upstream_request_id",
@@ -58,9 +56,7 @@ func TestLoggedPath(t *testing.T) {
 		{"long path of control characters", "/" + strings.Repeat("\x9b", 8<<10), "/" + strings.Repeat(`\x9b`, 255) + `\x9`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := g.dial(t)
-			c.send("GET " + tt.target + " HTTP/1.1\r\nHost: p\r\n\r\n")
-			c.response("GET")
+			g.answer(t, "GET "+tt.target+" HTTP/1.1\r\nHost: p\r\n\r\n")
 			assert.Equal(t, g.finished(t)["path"], tt.want)
 		})
 	}
@@ -132,10 +128,7 @@ func TestNothingSecret(t *testing.T) {
 			for name, request := range requests {
 				c := g.dial(t)
 				c.send(request)
-				res := c.response("POST")
-				for res.StatusCode < 200 {
-					res = c.response("POST")
-				}
+				res := c.finalResponse("POST")
 				data, _ := io.ReadAll(res.Body) // may be truncated
 				var e ourError
 				if json.Unmarshal(data, &e) == nil && e.Error.Type == "proxy_error" {

@@ -34,9 +34,8 @@ func TestTimeout(t *testing.T) {
 			g := start(t, upstreamURL, timeout(limit), retries(again))
 			text := strings.Repeat("0123456789", 5000)
 			began := time.Now()
-			c := g.dial(t)
-			c.send(fmt.Sprintf("POST /v1?a=b HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: %d\r\n\r\n%s", len(text), text))
-			res := c.response("POST")
+			res := g.answer(t, fmt.Sprintf("POST /v1?a=b HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: %d\r\n\r\n%s",
+				len(text), text))
 			message := assertOurError(t, res, http.StatusGatewayTimeout)
 			assert.Assert(t, strings.Contains(message, fmt.Sprintf("timeout after 0.4s (%d attempts)", again+1)), message)
 			assert.Equal(t, res.Header.Get("X-Should-Retry"), "false")
@@ -147,9 +146,9 @@ func TestNoRetry(t *testing.T) {
 					}
 				})
 				g := start(t, upstreamURL)
-				c := g.dial(t)
-				c.send(method + " / HTTP/1.1\r\nHost: p\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\nContent-Length: 1\r\n\r\na")
-				once(t, g, c.finalResponse(method), tt.reason)
+				res := g.answer(t, method+" / HTTP/1.1\r\nHost: p\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+					"Idempotency-Key: i\r\nX-Idempotency-Key: i\r\nContent-Length: 1\r\n\r\na")
+				once(t, g, res, tt.reason)
 				assert.Equal(t, requests.Load(), int64(1), "the request was sent again")
 			})
 		}
@@ -182,10 +181,10 @@ func TestNoConnection(t *testing.T) {
 func TestNoRetryOnReusedConnection(t *testing.T) {
 	t.Parallel()
 	requests := map[string]string{
-		"POST with body":    "POST / HTTP/1.1\r\nContent-Length: 1\r\n",
-		"POST without body": "POST / HTTP/1.1\r\nContent-Length: 0\r\n",
-		"DELETE":            "DELETE / HTTP/1.1\r\n",
-		"PATCH with body":   "PATCH / HTTP/1.1\r\nContent-Length: 1\r\n",
+		"POST with body":    "POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
+		"POST without body": "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+		"DELETE":            "DELETE / HTTP/1.1\r\n\r\n",
+		"PATCH with body":   "PATCH / HTTP/1.1\r\nContent-Length: 1\r\n\r\na",
 	}
 	answers := map[string]string{"nothing": "", "half a line": "HTTP/1.1 ", "no HTTP": "hush\r\n\r\n", "a reset": "RST"}
 	for name, request := range requests {
@@ -213,12 +212,8 @@ func TestNoRetryOnReusedConnection(t *testing.T) {
 				res := g.get(t, "/")
 				assert.Equal(t, res.Header.Get("X-Connection"), "1")
 				g.finished(t)
-				c := g.dial(t)
-				c.send(request + "Host: p\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\n\r\n")
-				if strings.Contains(request, "Length: 1") {
-					c.send("a")
-				}
-				once(t, g, c.response("POST"), "")
+				res = g.answer(t, strings.Replace(request, "\r\n", "\r\nHost: p\r\nIdempotency-Key: i\r\nX-Idempotency-Key: i\r\n", 1))
+				once(t, g, res, "")
 				assert.Equal(t, requests.Load(), int64(2), "the request was sent again")
 				// The connection is not used again, and the proxy goes on.
 				assert.Assert(t, g.get(t, "/").Header.Get("X-Connection") != "1")
@@ -264,16 +259,10 @@ func TestHTTP2(t *testing.T) {
 					return true
 				})
 				g := start(t, upstreamURL)
-				c := g.dial(t)
-				c.send(fmt.Sprintf("%s / HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nContent-Length: %d\r\n\r\n%s", method, len(text), text))
-				res := c.response(method)
+				res := g.answer(t, fmt.Sprintf("%s / HTTP/1.1\r\nHost: p\r\nIdempotency-Key: i\r\nContent-Length: %d\r\n\r\n%s", method, len(text), text))
 				resent := tt.resent || text == "" && tt.name == "RST_STREAM PROTOCOL_ERROR" // net/http's rule (golang/go#47635)
 				if !resent {
-					reason := tt.reason
-					if text == "" {
-						reason = ""
-					}
-					once(t, g, res, reason)
+					once(t, g, res, tt.reason)
 					assert.Equal(t, requests.Load(), int64(1), "the request was sent again")
 					return
 				}

@@ -23,9 +23,8 @@ func forwarded(t *testing.T, lines []string, changes ...func(*proxy.Options)) []
 	t.Helper()
 	upstreamURL, heads := echoHeads(t)
 	g := start(t, upstreamURL, changes...)
-	c := g.dial(t)
-	c.send("GET / HTTP/1.1\r\nHost: client.example\r\n" + strings.Join(append(lines, "\r\n"), "\r\n"))
-	assert.Equal(t, c.response("GET").StatusCode, http.StatusNoContent)
+	res := g.answer(t, "GET / HTTP/1.1\r\nHost: client.example\r\n"+strings.Join(append(lines, "\r\n"), "\r\n"))
+	assert.Equal(t, res.StatusCode, http.StatusNoContent)
 	return normal(within(t, heads, "the request at the upstream")[1:])
 }
 
@@ -160,10 +159,9 @@ func TestRequestOverHTTP2(t *testing.T) {
 	upstream := serveHTTP2(t, func(_ http.ResponseWriter, r *http.Request) { heads <- r })
 	g := start(t, upstream.URL)
 	for _, target := range []string{"//v1//messages", "/%2F;x/../{y}?a=%zz&b;c", "//v1/{x}", "/x?", "/?{"} {
-		c := g.dial(t)
-		c.send("GET " + target + " HTTP/1.1\r\nHost: client.example\r\nConnection: x-hop, x-api-key\r\nX-Hop: 1\r\nTE: trailers\r\nx-api-key: k\r\n" +
-			"X-A: 1\r\nX-A: 2\r\nX-Forwarded-For: 1\r\nanthropic-beta: a\r\nIdempotency-Key: i\r\n\r\n")
-		assert.Equal(t, c.response("GET").StatusCode, http.StatusOK, target)
+		res := g.answer(t, "GET "+target+" HTTP/1.1\r\nHost: client.example\r\nConnection: x-hop, x-api-key\r\nX-Hop: 1\r\nTE: trailers\r\n"+
+			"x-api-key: k\r\nX-A: 1\r\nX-A: 2\r\nX-Forwarded-For: 1\r\nanthropic-beta: a\r\nIdempotency-Key: i\r\n\r\n")
+		assert.Equal(t, res.StatusCode, http.StatusOK, target)
 		r := within(t, heads, "the request at the upstream")
 		assert.Equal(t, r.Proto+" "+r.Host+" "+r.RequestURI, "HTTP/2.0 "+strings.TrimPrefix(upstream.URL, "https://")+" "+target)
 		assert.DeepEqual(t, r.Header, http.Header{

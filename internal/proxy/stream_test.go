@@ -131,10 +131,8 @@ func TestStreamSlowReader(t *testing.T) {
 	const limit, size = 2 * time.Second, 48 << 20 // more than all the buffers in between
 	bothUpstreams(t, pour(size), func(t *testing.T, upstreamURL string) {
 		g := start(t, upstreamURL, timeout(limit))
-		c := g.dial(t)
-		c.send("GET / HTTP/1.0\r\n\r\n") // so that the body is not chunked
-		res := c.response("GET")
-		for range 4 { // it takes longer than the timeout, but reads in between
+		res := g.answer(t, "GET / HTTP/1.0\r\n\r\n") // so that the body is not chunked
+		for range 4 {                                // it takes longer than the timeout, but reads in between
 			pause := time.NewTimer(limit / 3)
 			<-pause.C
 			_, err := io.CopyN(io.Discard, res.Body, 8<<20)

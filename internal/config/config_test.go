@@ -362,7 +362,7 @@ func TestPrecedence(t *testing.T) {
 // printed by TOML it is read back as the same configuration.
 func FuzzLoad(f *testing.F) {
 	for _, seed := range []string{"headers = []", "[tailscale]\nx=1", "[proxy]\nretries = 9", "a.b = {c = [{d = 1}]}", "[[headers]]\nname='a'\nvalue=''",
-		"headers = [{name = 'X', value = \"a \\\"quoted\\\" 'value', with\\ttab\"}]\n[proxy]\nlisten_addr = '[::1]:9'\nupstream_url = 'https://h:8/prefix/'\n" +
+		`headers = [{name = 'X', value = "a \"quoted\" 'value', with\ttab"}]` + "\n[proxy]\nlisten_addr = '[::1]:9'\nupstream_url = 'https://h:8/prefix/'\n" +
 			"timeout_secs = 61\nretries = 5\nmax_connections = 7\nmax_body_bytes = 11\nmax_buffered_bytes = 12\ndrain_timeout_secs = 0",
 		"[[headers]]\nname='a'\nvalue='b,c'\nmode='add'\n[headers.x]\ny=[[1],{z=1}]", "[proxy]\nlisten_addr=':1'\nupstream_url='http://[::]:1'"} {
 		f.Add(seed)

@@ -58,7 +58,10 @@ func TestRequestHeaders(t *testing.T) {
 		},
 		{
 			"row 1.5 unknown anthropic headers are an open list",
-			[]string{"anthropic-version: 2023-06-01", "anthropic-tomorrow: x", "X-Stainless-Retry-Count: 0", "User-Agent: claude-cli/9", "X-Proxy-Request-Id: a"},
+			[]string{
+				"anthropic-version: 2023-06-01", "anthropic-tomorrow: x", "X-Stainless-Retry-Count: 0", "User-Agent: claude-cli/9",
+				"X-Proxy-Request-Id: a",
+			},
 			[]string{
 				added, "anthropic-tomorrow: x", "anthropic-version: 2023-06-01", "user-agent: claude-cli/9", "x-proxy-request-id: a",
 				"x-stainless-retry-count: 0",

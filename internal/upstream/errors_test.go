@@ -20,7 +20,7 @@ import (
 // Rows 2.1, 2.5 and 2.6: what each error means. The texts are net/http's own, wrapped as it wraps them.
 func TestClassify(t *testing.T) {
 	op := func(op string, err error) error { return &net.OpError{Op: op, Net: "tcp", Err: err} }
-	badCertificate := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
+	badCert := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
 	for _, tc := range []struct {
 		err    error
 		kind   Kind
@@ -46,11 +46,11 @@ func TestClassify(t *testing.T) {
 		{op("proxyconnect", os.ErrDeadlineExceeded), Timeout, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
 		{errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), Connection, "the upstream refused the request"},
 		{errors.New("SECRET"), Connection, "no usable response"},
-		{badCertificate(x509.HostnameError{Certificate: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate is for another name"},
-		{badCertificate(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}}),
+		{badCert(x509.HostnameError{Certificate: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate is for another name"},
+		{badCert(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}}),
 			Connection, "TLS: the upstream's certificate is not valid yet"},
-		{badCertificate(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate has expired"},
-		{badCertificate(x509.UnknownAuthorityError{}), Connection, "TLS: the upstream's certificate is not trusted"},
+		{badCert(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate has expired"},
+		{badCert(x509.UnknownAuthorityError{}), Connection, "TLS: the upstream's certificate is not trusted"},
 	} {
 		got := classify(tc.err)
 		assert.Equal(t, got.Kind, tc.kind, "%v", tc.err)

@@ -63,10 +63,11 @@ func get(ctx context.Context, t *testing.T, rt *transport, url string, size int)
 // Row 2.5: net/http's text for a PING without an answer.
 func TestUnansweredPing(t *testing.T) {
 	url, rt := serveHTTP2(t, func(s *httptest.Server) {
-		s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
+		deaf := func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
 			conn.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // SETTINGS, and then nothing more
 			io.Copy(io.Discard, conn)
-		}}
+		}
+		s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": deaf}
 	})
 	rt.HTTP2.SendPingTimeout, rt.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
 	_, err := get(t.Context(), t, rt, url, 0)

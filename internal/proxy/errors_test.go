@@ -43,22 +43,15 @@ func TestOurErrors(t *testing.T) {
 			res := c.response("POST")
 			message := assertOurError(t, res, tt.status)
 			assert.Assert(t, message != "")
-			shouldRetry := ""
-			if tt.status == 504 {
-				shouldRetry = "false"
-			}
-			assert.Equal(t, res.Header.Get("X-Should-Retry"), shouldRetry)
+			assert.Equal(t, res.Header.Get("X-Should-Retry"), map[int]string{504: "false"}[tt.status])
 			c.Close()
 			line := g.finished(t)
 			assert.Equal(t, line["request_id"], res.Header.Get("X-Proxy-Request-Id"))
 			assert.Equal(t, line["level"], tt.level)
 			assert.Equal(t, line["upstream_request_id"], "")
 			for _, kind := range []string{"invalid_request", "timeout", "connection"} {
-				want := 0.0
-				if kind == tt.kind {
-					want = 1
-				}
-				assert.Equal(t, g.metric(t, fmt.Sprintf("proxy_upstream_errors_total{error_type=%q}", kind)), want, kind)
+				counted := g.metric(t, fmt.Sprintf("proxy_upstream_errors_total{error_type=%q}", kind))
+				assert.Equal(t, counted, map[string]float64{tt.kind: 1}[kind], kind)
 			}
 			assert.Equal(t, g.metrics.Errors(), int64(1), "errors_total counts once per request")
 			assert.Equal(t, g.metrics.Served(), int64(1))

@@ -112,21 +112,19 @@ func TestHeaderLines(t *testing.T) {
 	t.Parallel()
 	g := start(t, serveUpstream(t, func(http.ResponseWriter, *http.Request) {}).URL)
 	for _, tt := range []struct {
-		name, line    string
+		line          string
 		lines, status int
 	}{
-		{"as many as may be", "X-%d: 1\r\n", 128, http.StatusOK},
-		{"one more", "X-%d: 1\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
-		{"one more of the same name", "X: %d\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
+		{"X-%d: 1\r\n", 128, http.StatusOK},
+		{"X-%d: 1\r\n", 129, http.StatusRequestHeaderFieldsTooLarge},
+		{"X: %d\r\n", 129, http.StatusRequestHeaderFieldsTooLarge}, // all of the same name
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			head := "GET / HTTP/1.1\r\nHost: p\r\n"
-			for i := range tt.lines {
-				head += fmt.Sprintf(tt.line, i)
-			}
-			assert.Equal(t, g.answer(t, head+"\r\n").StatusCode, tt.status)
-			assert.Equal(t, g.finished(t)["status"], float64(tt.status))
-		})
+		head := "GET / HTTP/1.1\r\nHost: p\r\n"
+		for i := range tt.lines {
+			head += fmt.Sprintf(tt.line, i)
+		}
+		assert.Equal(t, g.answer(t, head+"\r\n").StatusCode, tt.status, "%d lines %q", tt.lines, tt.line)
+		assert.Equal(t, g.finished(t)["status"], float64(tt.status))
 	}
 	assert.Equal(t, g.metric(t, `proxy_requests_total{method="GET",status="431"}`), 2.0)
 }

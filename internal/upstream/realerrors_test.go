@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"gotest.tools/v3/assert"
@@ -25,15 +26,20 @@ func failed(t *testing.T, err error) *Error {
 	return e
 }
 
-// serveHTTP2 starts an upstream, changed as the test likes, and returns its URL and a transport that trusts its certificate.
-func serveHTTP2(t *testing.T, changes ...func(*httptest.Server)) (url string, rt *transport) {
+// certificates are httptest's.
+func certificates() []tls.Certificate {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return s.TLS.Certificates
+}
+
+// serveHTTP2 starts an upstream and returns its URL and a transport that trusts its certificate. maxHeaderBytes of 0 is net/http's default.
+func serveHTTP2(t *testing.T, maxHeaderBytes int) (url string, rt *transport) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	for _, change := range changes {
-		change(s)
-	}
+	s.Config.MaxHeaderBytes = maxHeaderBytes
 	s.StartTLS()
 	rt = newTransport(Options{MaxIdleConns: 1})
 	t.Cleanup(func() {
@@ -52,7 +58,7 @@ func get(ctx context.Context, t *testing.T, rt *transport, url string, size int)
 	r, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 	assert.NilError(t, err)
 	r.Header.Set("X-Large", strings.Repeat("x", size))
-	resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
+	resp, err := (&attempt{next: rt, headerTimeout: time.Hour, idleTimeout: time.Minute}).roundTrip(r, time.Now())
 	if err == nil {
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
@@ -60,21 +66,28 @@ func get(ctx context.Context, t *testing.T, rt *transport, url string, size int)
 	return resp, err
 }
 
-// Row 2.5: net/http's text for a PING without an answer.
+// Row 2.5: a peer that says nothing more over HTTP/2 is noticed within 60 s, by net/http's text for a PING without an answer.
 func TestUnansweredPing(t *testing.T) {
-	url, rt := serveHTTP2(t, func(s *httptest.Server) {
-		deaf := func(_ *http.Server, conn *tls.Conn, _ http.Handler) {
-			conn.Write([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00")) // SETTINGS, and then nothing more
-			io.Copy(io.Discard, conn)
-		}
-		s.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){"h2": deaf}
+	config := &tls.Config{Certificates: certificates(), NextProtos: []string{"h2"}}
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		go func() {
+			deaf := tls.Server(theirs, config)
+			assert.Check(t, deaf.Handshake())
+			go io.Copy(io.Discard, deaf)
+			io.WriteString(deaf, "\x00\x00\x00\x04\x00\x00\x00\x00\x00") // SETTINGS, which are empty
+		}()
+		rt := newTransport(Options{})
+		rt.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // no more than a test's own pipe
+		rt.DialContext = func(context.Context, string, string) (net.Conn, error) { return ours, nil }
+		start := time.Now()
+		_, err := get(t.Context(), t, rt, "https://upstream/", 0)
+		assert.Assert(t, time.Since(start) <= 60*time.Second, "it took %v", time.Since(start))
+		e := failed(t, err)
+		assert.Equal(t, e.Kind, Timeout)
+		assert.Equal(t, e.Reason, "the connection died")
+		assert.Equal(t, e.Sent, MayHaveBeenRead)
 	})
-	rt.HTTP2.SendPingTimeout, rt.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
-	_, err := get(t.Context(), t, rt, url, 0)
-	e := failed(t, err)
-	assert.Equal(t, e.Kind, Timeout)
-	assert.Equal(t, e.Reason, "the connection died")
-	assert.Equal(t, e.Sent, MayHaveBeenRead)
 }
 
 // TestClassifyRealErrors provokes the other errors that have only a text.
@@ -95,7 +108,7 @@ func TestClassifyRealErrors(t *testing.T) {
 	// On a new connection the upstream rejects the headers, later net/http knows the limit.
 	for name, sizes := range map[string][]int{"a new connection": {24 << 10}, "a known limit": {0, 24 << 10}} {
 		t.Run("row 2.10 headers too large for the upstream, "+name, func(t *testing.T) {
-			url, rt := serveHTTP2(t, func(s *httptest.Server) { s.Config.MaxHeaderBytes = 16 << 10 })
+			url, rt := serveHTTP2(t, 16<<10)
 			var err error
 			for _, size := range sizes {
 				assert.NilError(t, err)
@@ -111,7 +124,7 @@ func TestHTTP2CanBeTurnedOff(t *testing.T) {
 	for godebug, protocol := range map[string]string{"": "HTTP/2.0", "http2client=0": "HTTP/1.1"} {
 		t.Run(protocol, func(t *testing.T) {
 			t.Setenv("GODEBUG", godebug)
-			url, rt := serveHTTP2(t)
+			url, rt := serveHTTP2(t, 0)
 			resp, err := get(t.Context(), t, rt, url, 0)
 			assert.NilError(t, err)
 			assert.Equal(t, resp.Proto, protocol)

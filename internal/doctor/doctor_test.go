@@ -55,7 +55,7 @@ func TestHealthy(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "401 authentication_error, as expected (request-id req_theirs)"))
 }
 
-// Each failure names its step and a place to look: at a desk, where there is no NetworkPolicy, and in a cluster.
+// Each failure names its step and where to look. In a cluster this may be a NetworkPolicy, but not on a developer's machine.
 func TestFailures(t *testing.T) {
 	answer := func(status int, header, value, body string) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -70,10 +70,7 @@ func TestFailures(t *testing.T) {
 	apiError := func(status int, kind string) string {
 		return answer(status, contentType, "application/json", `{"type":"error","error":{"type":"`+kind+`"}}`)
 	}
-	secure := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
-	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
-	secure.StartTLS()
-	defer secure.Close()
+	secure := serveTLS(t, refuse, nil)
 	secureAddr := secure.Listener.Addr().String()
 	plain := answer(200, contentType, "", "")
 	refused := listen(t, func(net.Conn) {})
@@ -83,14 +80,15 @@ func TestFailures(t *testing.T) {
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n")
 	})
 	hangsUp := listen(t, func(conn net.Conn) { conn.Read(make([]byte, 1000)) })
+	const badCert = "tls       FAILED: TLS: the upstream's certificate "
 	for _, tt := range []struct{ upstream, failed, hint, inCluster string }{
 		{"http://name.invalid", "dns       FAILED: cannot resolve", "is upstream_url spelt right", "NetworkPolicy allow UDP and TCP port 53"},
 		{"http://" + refused.Addr().String(), "connect   FAILED: connection refused", "nothing listens on " + refused.Addr().String(), "Does the NetworkPolicy allow it?"},
 		{"http://224.0.0.1:81", "connect   FAILED: ", "is there a route to 224.0.0.1:81", "Does the NetworkPolicy allow it?"},
-		{secure.URL, "tls       FAILED: ", "the upstream's certificate, or that of something in between: its CA is not trusted here. SSL_CERT_FILE can name", ""},
-		{withCertificate(t, "127.0.0.1", -2*day, -day), "tls       FAILED: ", "it expired at ", ""},
-		{withCertificate(t, "127.0.0.1", day, 2*day), "tls       FAILED: ", "it is not valid yet, only from ", ""},
-		{withCertificate(t, "192.0.2.1", -day, day), "tls       FAILED: ", "it is for another name", ""},
+		{secure.URL, badCert + "is not trusted (", "the upstream's certificate, or that of something in between: its CA is not trusted here. SSL_CERT_FILE can name", ""},
+		{withCertificate(t, "127.0.0.1", -2*day, -day), badCert + "has expired (", "it expired at ", ""},
+		{withCertificate(t, "127.0.0.1", day, 2*day), badCert + "is not valid yet (", "it is not valid yet, only from ", ""},
+		{withCertificate(t, "192.0.2.1", -day, day), badCert + "is for another name (", "it is for another name", ""},
 		{strings.Replace(plain, "http:", "https:", 1), "tls       FAILED: ", strings.TrimPrefix(plain, "http://") + " does not speak TLS: is it http://", ""},
 		{"http://" + secureAddr, `request   FAILED: answered 400`, secureAddr + " speaks TLS: upstream_url must begin with https://", ""},
 		{"http://" + hangsUp.Addr().String(), "request   FAILED: ", "the connection was made and then broke", ""},
@@ -128,12 +126,17 @@ func withCertificate(t *testing.T, address string, from, until time.Duration) (u
 		NotBefore: time.Now().Add(from), NotAfter: time.Now().Add(until)}
 	certificate, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	assert.NilError(t, err)
-	s := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
+	return serveTLS(t, refuse, &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}).URL
+}
+
+// serveTLS starts a server with httptest's certificate, if config has none.
+func serveTLS(t *testing.T, handler http.HandlerFunc, config *tls.Config) *httptest.Server {
+	s := httptest.NewUnstartedServer(handler)
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{certificate}, PrivateKey: key}}}
+	s.TLS = config
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	return s.URL
+	return s
 }
 
 // listen serves each connection by a function that need not close it.
@@ -155,17 +158,14 @@ func listen(t *testing.T, serve func(net.Conn)) net.Listener {
 	return listener
 }
 
-// net/http and crypto/x509 read their environment once a process, so each of these runs in a process of its own.
+// net/http and crypto/x509 read their environment once, so each case runs in its own process.
 func TestEnvironment(t *testing.T) {
 	if upstream := os.Getenv("DOCTOR_TEST_UPSTREAM"); upstream != "" {
 		_, out := examine(t, upstream)
 		t.Log(out)
 		return
 	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(refuse))
-	s.EnableHTTP2 = true
-	s.StartTLS()
-	defer s.Close()
+	s := serveTLS(t, refuse, &tls.Config{NextProtos: []string{"h2"}})
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	assert.NilError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
 	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) }))
@@ -188,25 +188,18 @@ func TestEnvironment(t *testing.T) {
 	assert.Assert(t, is.Contains(out, "hint      HTTPS_PROXY or HTTP_PROXY names a proxy that cannot be reached"))
 	assert.Assert(t, !strings.Contains(out, "SECRET"), out)
 
-	// An https:// proxy has a certificate of its own; the upstream's comes after it, through the tunnel.
-	secureProxy := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			return
-		}
-		defer conn.Close()
+	// An https:// proxy has its own certificate. The upstream's comes later, through the tunnel.
+	secureProxy := serveTLS(t, func(w http.ResponseWriter, _ *http.Request) {
 		upstream, err := net.Dial("tcp", s.Listener.Addr().String())
-		if err != nil {
-			return
-		}
+		assert.Check(t, err)
 		defer upstream.Close()
+		conn, _, err := http.NewResponseController(w).Hijack()
+		assert.Check(t, err)
+		defer conn.Close()
 		io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n")
 		go io.Copy(upstream, conn)
 		io.Copy(conn, upstream)
-	}))
-	secureProxy.Config.ErrorLog = log.New(io.Discard, "", 0)
-	secureProxy.StartTLS()
-	defer secureProxy.Close()
+	}, nil)
 	out = run("DOCTOR_TEST_UPSTREAM=https://example.com", "HTTPS_PROXY="+secureProxy.URL)
 	assert.Assert(t, is.Contains(out, "proxy     FAILED: cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY ("))
 	assert.Assert(t, is.Contains(out, "certificate signed by unknown authority)"))

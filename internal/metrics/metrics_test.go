@@ -21,23 +21,18 @@ func TestRequestsAndDurationsAgree(t *testing.T) {
 	statuses := func() map[string]float64 {
 		families, err := reg.Gather()
 		assert.NilError(t, err)
-		requests, durations := map[string]float64{}, map[string]float64{}
+		counts := map[string]map[string]float64{"proxy_requests_total": {}, "proxy_request_duration_seconds": {}}
 		for _, f := range families {
 			for _, sample := range f.GetMetric() {
 				for _, label := range sample.GetLabel() {
-					if label.GetName() != "status" {
-						continue
-					}
-					if f.GetName() == "proxy_requests_total" {
-						requests[label.GetValue()] += sample.GetCounter().GetValue()
-					} else {
-						durations[label.GetValue()] += float64(sample.GetHistogram().GetSampleCount())
+					if label.GetName() == "status" {
+						counts[f.GetName()][label.GetValue()] += sample.GetCounter().GetValue() + float64(sample.GetHistogram().GetSampleCount())
 					}
 				}
 			}
 		}
-		assert.DeepEqual(t, requests, durations)
-		return requests
+		assert.DeepEqual(t, counts["proxy_requests_total"], counts["proxy_request_duration_seconds"])
+		return counts["proxy_requests_total"]
 	}
 	assert.DeepEqual(t, statuses(), map[string]float64{"200": 0, "400": 0, "401": 0, "403": 0})
 	for _, status := range []int{200, 401, 502} {

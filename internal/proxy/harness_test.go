@@ -166,6 +166,15 @@ func serveRaw(t *testing.T, handle func(conn net.Conn, in *bufio.Reader, nth int
 	return "http://" + listener.Addr().String()
 }
 
+// serveAnswer runs an upstream that reads one request a connection and answers with text, whatever it is.
+func serveAnswer(t *testing.T, text string) string {
+	t.Helper()
+	return serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
+		readMessage(in)
+		io.WriteString(conn, text)
+	})
+}
+
 func acceptRaw(t *testing.T, listener net.Listener, handle func(conn net.Conn, in *bufio.Reader, nth int)) {
 	var mu sync.Mutex
 	var open []net.Conn
@@ -274,14 +283,23 @@ func (c *rawClient) response(method string) *http.Response {
 	return res
 }
 
-// finalResponse reads a response's head, after a 100 perhaps.
+// finalResponse reads a response's head, after informational ones perhaps.
 func (c *rawClient) finalResponse(method string) *http.Response {
 	c.t.Helper()
 	res := c.response(method)
-	if res.StatusCode < 200 {
+	for res.StatusCode < 200 {
 		res = c.response(method)
 	}
 	return res
+}
+
+// answer sends a request, byte for byte, on a connection of its own, and reads the head of its final response.
+func (g *gateway) answer(t *testing.T, request string) *http.Response {
+	t.Helper()
+	c := g.dial(t)
+	c.send(request)
+	method, _, _ := strings.Cut(request, " ")
+	return c.finalResponse(method)
 }
 
 // closedWithoutAnswer fails unless the proxy closes the connection without writing another byte.
@@ -294,12 +312,6 @@ func (c *rawClient) closedWithoutAnswer() {
 	assert.Equal(c.t, string(rest), "", "the proxy wrote to a client that had left")
 }
 
-// abort closes the connection by a reset, as a killed client's kernel may do.
-func (c *rawClient) abort() {
-	c.SetLinger(0)
-	c.Close()
-}
-
 // waysToLeave are the arguments of leave.
 var waysToLeave = []string{"half-close", "close", "reset"}
 
@@ -309,8 +321,9 @@ func (c *rawClient) leave(how string) {
 		c.CloseWrite()
 	case "close":
 		c.Close()
-	case "reset":
-		c.abort()
+	case "reset": // as a killed client's kernel may do
+		c.SetLinger(0)
+		c.Close()
 	}
 }
 

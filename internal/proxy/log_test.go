@@ -24,9 +24,7 @@ func TestLogLine(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		io.WriteString(w, "slow down")
 	}).URL)
-	c := g.dial(t)
-	c.send("POST http://user:hush@elsewhere/v1//m%2F;x?hush HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc")
-	res := c.response("POST")
+	res := g.answer(t, "POST http://user:hush@elsewhere/v1//m%2F;x?hush HTTP/1.1\r\nHost: p\r\nContent-Length: 3\r\n\r\nabc")
 	line := g.finished(t)
 	assert.DeepEqual(t, slices.Sorted(maps.Keys(line)), []string{
 		"attempts", "bytes_in", "bytes_out", "duration_ms", "headers_ms", "level", "method", "msg", "outcome", "path", "request_id", "status", "time", "upstream_request_id",
@@ -58,9 +56,7 @@ func TestLoggedPath(t *testing.T) {
 		{"long path of control characters", "/" + strings.Repeat("\x9b", 8<<10), "/" + strings.Repeat(`\x9b`, 255) + `\x9`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := g.dial(t)
-			c.send("GET " + tt.target + " HTTP/1.1\r\nHost: p\r\n\r\n")
-			c.response("GET")
+			g.answer(t, "GET "+tt.target+" HTTP/1.1\r\nHost: p\r\n\r\n")
 			assert.Equal(t, g.finished(t)["path"], tt.want)
 		})
 	}
@@ -68,7 +64,8 @@ func TestLoggedPath(t *testing.T) {
 }
 
 // TestNothingSecret covers section 8 and its neighbours: a marker is put into every place that may hold a secret, in
-// every way a request can end, and must not show in a log line, one of our error bodies, or a metric.
+// every way a request can end, and must not show in a log line, one of our error bodies, or a metric. Of section 4 it covers that each of
+// these ways frees the request's slot: there is only one.
 func TestNothingSecret(t *testing.T) {
 	t.Parallel()
 	const secret = "hushhushhush"
@@ -127,14 +124,11 @@ func TestNothingSecret(t *testing.T) {
 					}
 				}
 			})
-			g := start(t, upstreamURL, timeout(100*time.Millisecond), retries(1), bodies(1000, 1000))
+			g := start(t, upstreamURL, timeout(100*time.Millisecond), retries(1), bodies(1000, 1000), slots(1))
 			for name, request := range requests {
 				c := g.dial(t)
 				c.send(request)
-				res := c.response("POST")
-				for res.StatusCode < 200 {
-					res = c.response("POST")
-				}
+				res := c.finalResponse("POST")
 				data, _ := io.ReadAll(res.Body) // may be truncated
 				var e ourError
 				if json.Unmarshal(data, &e) == nil && e.Error.Type == "proxy_error" {

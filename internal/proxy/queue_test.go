@@ -146,34 +146,3 @@ func TestQueueLeaving(t *testing.T) {
 		}
 	}
 }
-
-// TestSlotIsFreed covers section 4: however a request ends, its slot is free afterwards.
-func TestSlotIsFreed(t *testing.T) {
-	t.Parallel()
-	for _, tt := range []struct {
-		name string
-		end  func(t *testing.T, q *queue)
-	}{
-		{"after its last byte", func(_ *testing.T, q *queue) { close(q.first.step) }},
-		{"client leaves before headers", func(_ *testing.T, q *queue) { q.client.Close() }},
-		{"client leaves a stream", func(t *testing.T, q *queue) {
-			q.first.send(t, "some")
-			q.client.response("POST")
-			q.client.Close()
-		}},
-		{"silence within a stream", func(t *testing.T, q *queue) { q.first.send(t, "some") }},
-		{"timeout before headers", func(*testing.T, *queue) {}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			q := newQueue(t, timeout(time.Second), retries(0))
-			b := q.dial(t)
-			b.send("GET /b HTTP/1.1\r\nHost: p\r\n\r\n")
-			tt.end(t, q)
-			next := within(t, q.arrivals, "the request that waited for the slot")
-			assert.Equal(t, next.name, "/b")
-			close(next.step)
-			assert.Equal(t, b.response("GET").StatusCode, http.StatusOK)
-		})
-	}
-}

@@ -23,9 +23,8 @@ func forwarded(t *testing.T, lines []string, changes ...func(*proxy.Options)) []
 	t.Helper()
 	upstreamURL, heads := echoHeads(t)
 	g := start(t, upstreamURL, changes...)
-	c := g.dial(t)
-	c.send("GET / HTTP/1.1\r\nHost: client.example\r\n" + strings.Join(append(lines, "\r\n"), "\r\n"))
-	assert.Equal(t, c.response("GET").StatusCode, http.StatusNoContent)
+	res := g.answer(t, "GET / HTTP/1.1\r\nHost: client.example\r\n"+strings.Join(append(lines, "\r\n"), "\r\n"))
+	assert.Equal(t, res.StatusCode, http.StatusNoContent)
 	return normal(within(t, heads, "the request at the upstream")[1:])
 }
 
@@ -59,8 +58,14 @@ func TestRequestHeaders(t *testing.T) {
 		},
 		{
 			"row 1.5 unknown anthropic headers are an open list",
-			[]string{"anthropic-version: 2023-06-01", "anthropic-tomorrow: x", "X-Stainless-Retry-Count: 0", "User-Agent: claude-cli/9"},
-			[]string{added, "anthropic-tomorrow: x", "anthropic-version: 2023-06-01", "user-agent: claude-cli/9", "x-stainless-retry-count: 0"},
+			[]string{
+				"anthropic-version: 2023-06-01", "anthropic-tomorrow: x", "X-Stainless-Retry-Count: 0", "User-Agent: claude-cli/9",
+				"X-Proxy-Request-Id: a",
+			},
+			[]string{
+				added, "anthropic-tomorrow: x", "anthropic-version: 2023-06-01", "user-agent: claude-cli/9", "x-proxy-request-id: a",
+				"x-stainless-retry-count: 0",
+			},
 		},
 		{
 			"row 1.5 the tailnet's names stay",
@@ -150,22 +155,22 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// TestRequestHeadersHTTP2 covers rows 1.3 to 1.5 and 1.8 towards an upstream that speaks HTTP/2.
-func TestRequestHeadersHTTP2(t *testing.T) {
+// TestRequestOverHTTP2 covers rows 1.1, 1.3 to 1.5 and 1.8 towards an upstream that speaks HTTP/2, where the target is the :path field.
+func TestRequestOverHTTP2(t *testing.T) {
 	t.Parallel()
 	heads := make(chan *http.Request, 1)
 	upstream := serveHTTP2(t, func(_ http.ResponseWriter, r *http.Request) { heads <- r })
 	g := start(t, upstream.URL)
-	c := g.dial(t)
-	c.send("GET / HTTP/1.1\r\nHost: client.example\r\nConnection: x-hop, x-api-key\r\nX-Hop: 1\r\nTE: trailers\r\nx-api-key: k\r\n" +
-		"X-A: 1\r\nX-A: 2\r\nX-Forwarded-For: 1\r\nanthropic-beta: a\r\nIdempotency-Key: i\r\n\r\n")
-	assert.Equal(t, c.response("GET").StatusCode, http.StatusOK)
-	r := within(t, heads, "the request at the upstream")
-	assert.Equal(t, r.Proto, "HTTP/2.0")
-	assert.Equal(t, r.Host, strings.TrimPrefix(upstream.URL, "https://"))
-	assert.DeepEqual(t, r.Header, http.Header{
-		"X-Api-Key": {"k"}, "X-A": {"1", "2"}, "Anthropic-Beta": {"a,oauth-2025-04-20"}, "Idempotency-Key": {"i"},
-	})
+	for _, target := range []string{"//v1//messages", "/%2F;x/../{y}?a=%zz&b;c", "//v1/{x}", "/x?", "/?{"} {
+		res := g.answer(t, "GET "+target+" HTTP/1.1\r\nHost: client.example\r\nConnection: x-hop, x-api-key\r\nX-Hop: 1\r\nTE: trailers\r\n"+
+			"x-api-key: k\r\nX-A: 1\r\nX-A: 2\r\nX-Forwarded-For: 1\r\nanthropic-beta: a\r\nIdempotency-Key: i\r\n\r\n")
+		assert.Equal(t, res.StatusCode, http.StatusOK, target)
+		r := within(t, heads, "the request at the upstream")
+		assert.Equal(t, r.Proto+" "+r.Host+" "+r.RequestURI, "HTTP/2.0 "+strings.TrimPrefix(upstream.URL, "https://")+" "+target)
+		assert.DeepEqual(t, r.Header, http.Header{
+			"X-Api-Key": {"k"}, "X-A": {"1", "2"}, "Anthropic-Beta": {"a,oauth-2025-04-20"}, "Idempotency-Key": {"i"},
+		})
+	}
 }
 
 // TestResponsePassesUnchanged covers rows 2.7, 1.4 and 3.6: any status, every end-to-end header, the body's bytes; no
@@ -219,11 +224,7 @@ func TestResponsePassesUnchanged(t *testing.T) {
 // TestNoContentTypeIsInvented covers row 2.7: net/http would guess one from the body's first bytes.
 func TestNoContentTypeIsInvented(t *testing.T) {
 	t.Parallel()
-	upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
-		readMessage(in)
-		io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>")
-	})
-	g := start(t, upstreamURL)
+	g := start(t, serveAnswer(t, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n<html>"))
 	for range 100 { // it guesses only if the header leaves together with the body
 		res := g.get(t, "/")
 		assert.Equal(t, body(t, res), "<html>")

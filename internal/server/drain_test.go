@@ -22,9 +22,9 @@ func TestDrainLetsIdleClientsLeave(t *testing.T) {
 	} {
 		t.Run(tt.limit.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakes()
-				f.opts.Drain = tt.limit
-				b := startIn(t, f)
+				o := newOptions()
+				o.Drain = tt.limit
+				b := startIn(t, o)
 				busy, idle := b.connect(), b.connect()
 				busy.get("/")
 				idle.get("/")
@@ -55,9 +55,9 @@ func TestDrainLetsIdleClientsLeave(t *testing.T) {
 // Contract section 6: running requests may finish, however long that takes within the deadline. Meanwhile idle connections stay usable.
 func TestDrainLetsRequestsFinish(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := newFakes(), newHanging()
-		f.opts.Proxy = h
-		b := startIn(t, f)
+		o, h := newOptions(), newHanging()
+		o.Proxy = h
+		b := startIn(t, o)
 		running, beside := b.connect(), b.connect()
 		beside.get("/health")
 		running.send("GET", "/")
@@ -84,9 +84,9 @@ func TestDrainDeadline(t *testing.T) {
 	for _, limit := range []time.Duration{0, time.Second, time.Hour} {
 		t.Run(limit.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f, h := newFakes(), newHanging()
-				f.opts.Proxy, f.opts.Drain = h, limit
-				b := startIn(t, f)
+				o, h := newOptions(), newHanging()
+				o.Proxy, o.Drain = h, limit
+				b := startIn(t, o)
 				one, two, idle := b.connect(), b.connect(), b.connect()
 				idle.get("/health")
 				one.send("GET", "/")
@@ -122,9 +122,9 @@ func TestDrainGivesUpUnusedConnections(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakes()
-				f.opts.Drain = tt.limit
-				b := startIn(t, f)
+				o := newOptions()
+				o.Drain = tt.limit
+				b := startIn(t, o)
 				c := b.connect()
 				if tt.name == "no connection" {
 					c.get("/")
@@ -148,9 +148,9 @@ func TestDrainServesWhatItHasNotClosed(t *testing.T) {
 		for moment := 100 * time.Millisecond; moment < 4*time.Second; moment += 200 * time.Millisecond {
 			t.Run(kind+" "+moment.String(), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					f, h := newFakes(), newHanging()
-					f.opts.Proxy, f.opts.Drain = h, time.Minute
-					b := startIn(t, f)
+					o, h := newOptions(), newHanging()
+					o.Proxy, o.Drain = h, time.Minute
+					b := startIn(t, o)
 					c, silent := b.connect(), b.connect() // the silent one is there to be waited for
 					if kind == "kept" {
 						c.get("/health")
@@ -193,14 +193,14 @@ func TestDrainDeadlineEndsStuckHandlers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakes()
-				f.opts.Drain = time.Minute
+				o := newOptions()
+				o.Drain = time.Minute
 				stuck := make(chan error, 1)
-				f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					stuck <- handle(w, r)
 					panic(http.ErrAbortHandler)
 				})
-				b := startIn(t, f)
+				b := startIn(t, o)
 				b.connect().write("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 10\r\n\r\n1")
 				synctest.Wait()
 				start := time.Now()

@@ -3,7 +3,6 @@ package server
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,47 +19,21 @@ import (
 
 var errAbort = errors.New("the test's deadline")
 
-// fakes are the handlers around a server, and what it has logged.
-type fakes struct {
-	log  *stateLog
-	opts Options
-}
-
-// newFakes returns options that work. The proxy says which target it was asked for.
-func newFakes() *fakes {
-	log := &stateLog{}
+// newOptions returns options that work. The proxy says which target it was asked for.
+func newOptions() Options {
 	say := func(text string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, text+" "+r.RequestURI) })
 	}
-	return &fakes{log, Options{
-		Proxy:   say("proxied"),
-		Metrics: say("metrics"),
-		Health:  func() Counts { return Counts{RequestsServed: 3, ErrorsTotal: 2, InFlight: 1} },
-		NotAllowed: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(http.StatusMethodNotAllowed)
-		}),
+	return Options{
+		Proxy:      say("proxied"),
+		Metrics:    say("metrics"),
+		Health:     func() Counts { return Counts{RequestsServed: 3, ErrorsTotal: 2, InFlight: 1} },
+		NotAllowed: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }),
 		MaxConns:   100,
 		Drain:      time.Hour,
 		AbortCause: errAbort,
-		Logger:     slog.New(slog.NewJSONHandler(log, nil)),
-	}}
-}
-
-// stateLog keeps the lines that were logged.
-type stateLog struct {
-	mu    sync.Mutex
-	lines []map[string]any
-}
-
-func (l *stateLog) Write(p []byte) (int, error) {
-	var line map[string]any
-	if err := json.Unmarshal(p, &line); err != nil {
-		return 0, err
+		Logger:     slog.New(slog.DiscardHandler),
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
-	return len(p), nil
 }
 
 // pipes is a listener without a network, for tests in which time is not real.
@@ -103,16 +76,15 @@ func (p *pipes) dial() (net.Conn, error) {
 type bubble struct {
 	t *testing.T
 	*Server
-	fakes    *fakes
 	listener *pipes
 	drained  chan int // what drain returned
 	drains   sync.WaitGroup
 }
 
-// startIn serves f's options in the bubble of the calling test.
-func startIn(t *testing.T, f *fakes) *bubble {
+// startIn serves in the bubble of the calling test.
+func startIn(t *testing.T, o Options) *bubble {
 	t.Helper()
-	b := &bubble{t: t, Server: New(f.opts), fakes: f, listener: newPipes(), drained: make(chan int, 1)}
+	b := &bubble{t: t, Server: New(o), listener: newPipes(), drained: make(chan int, 1)}
 	go b.http.Serve(b.listener)
 	t.Cleanup(func() {
 		b.http.Close()

@@ -11,7 +11,7 @@ import (
 // Contract section 5: /health, to the byte, while serving and while draining.
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := startIn(t, newFakes())
+		b := startIn(t, newOptions())
 		time.Sleep(90*time.Second - time.Millisecond)
 		first, second := b.connect(), b.connect()
 		second.get("/")

@@ -18,9 +18,9 @@ import (
 // spare ones are taken, the new one, but /health answers.
 func TestConnectionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, h := newFakes(), newHanging()
-		f.opts.Proxy, f.opts.MaxConns = h, 3
-		b := startIn(t, f)
+		o, h := newOptions(), newHanging()
+		o.Proxy, o.MaxConns = h, 3
+		b := startIn(t, o)
 		busy, first, second := b.connect(), b.connect(), b.connect()
 		busy.send("GET", "/hanging")
 		<-h.arrived
@@ -64,12 +64,12 @@ func TestConnectionLimit(t *testing.T) {
 func TestHeadLimits(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NilError(t, err)
-	f := newFakes()
-	f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	o := newOptions()
+	o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		fmt.Fprint(w, len(r.Header))
 	})
-	s := New(f.opts)
+	s := New(o)
 	go s.http.Serve(&plainListener{TCPListener: listener.(*net.TCPListener), warn: func() {}})
 	t.Cleanup(func() { s.http.Close() })
 	lines := func(n int) (text string) {
@@ -111,9 +111,9 @@ func TestHeadLimits(t *testing.T) {
 // Row 3.7: a client that reads nothing of /metrics is disconnected after 30 s.
 func TestUnreadMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakes()
+		o := newOptions()
 		failed := make(chan time.Duration, 1)
-		f.opts.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			start := time.Now()
 			for {
 				if _, err := w.Write(make([]byte, 8<<10)); err != nil {
@@ -122,7 +122,7 @@ func TestUnreadMetrics(t *testing.T) {
 				}
 			}
 		})
-		b := startIn(t, f)
+		b := startIn(t, o)
 		b.connect().send("GET", "/metrics")
 		assert.Equal(t, <-failed, 30*time.Second)
 	})

@@ -12,7 +12,13 @@ import (
 
 // Contract section 5 and row 1.1: the raw path decides, and nothing is ever redirected. Our own two paths have GET and HEAD only.
 func TestRoutes(t *testing.T) {
-	routes := New(newFakes().opts).routes()
+	routes := New(newOptions()).routes()
+	ask := func(method, target string) *httptest.ResponseRecorder {
+		rec, req := httptest.NewRecorder(), httptest.NewRequest(method, "/", nil)
+		req.RequestURI = target
+		routes.ServeHTTP(rec, req)
+		return rec
+	}
 	for _, tt := range []struct{ method, target, want string }{
 		{"GET", "/health", `{"status":"healthy"`},
 		{"HEAD", "/health", `{"status":"healthy"`}, // net/http leaves the body away
@@ -29,20 +35,15 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/v1/messages?path=/health", "proxied /v1/messages?path=/health"},
 		{"OPTIONS", "*", "proxied *"},
 		{"GET", "http://health", "proxied http://health"},
+		{"CONNECT", "host:443", "proxied host:443"},
 	} {
-		rec := httptest.NewRecorder()
-		req := httptest.NewRequest(tt.method, "/", nil)
-		req.RequestURI = tt.target
-		routes.ServeHTTP(rec, req)
+		rec := ask(tt.method, tt.target)
 		assert.Check(t, rec.Code == http.StatusOK, "%s %s: status %d", tt.method, tt.target, rec.Code)
 		assert.Check(t, strings.HasPrefix(rec.Body.String(), tt.want), "%s %s: %s", tt.method, tt.target, rec.Body)
 	}
 	for _, target := range []string{"/health", "/metrics"} {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW", "CONNECT"} {
-			rec := httptest.NewRecorder()
-			req := httptest.NewRequest(method, "/", nil)
-			req.RequestURI = target
-			routes.ServeHTTP(rec, req)
+			rec := ask(method, target)
 			assert.Check(t, rec.Code == http.StatusMethodNotAllowed && rec.Header().Get("Allow") == "GET, HEAD", "%s %s: %v", method, target, rec)
 		}
 	}
@@ -51,7 +52,7 @@ func TestRoutes(t *testing.T) {
 // Contract row 1.1: "OPTIONS *" is forwarded too; net/http would answer it without asking anyone.
 func TestOptionsAsterisk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startIn(t, newFakes()).connect()
+		c := startIn(t, newOptions()).connect()
 		c.send("OPTIONS", "*")
 		resp, body := c.receive()
 		assert.Equal(t, resp.StatusCode, http.StatusOK)

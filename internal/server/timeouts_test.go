@@ -31,9 +31,9 @@ func TestHeaderDeadline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				f := newFakes()
-				f.opts.Proxy = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an unfinished request was handled") })
-				c := startIn(t, f).connect()
+				o := newOptions()
+				o.Proxy = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("an unfinished request was handled") })
+				c := startIn(t, o).connect()
 				start := time.Now()
 				var done sync.WaitGroup
 				talk(c, &done)
@@ -49,7 +49,7 @@ func TestHeaderDeadline(t *testing.T) {
 // for minutes.
 func TestHeaderDeadlineOnKeptConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := startIn(t, newFakes()).connect()
+		c := startIn(t, newOptions()).connect()
 		c.get("/first")
 		time.Sleep(5 * time.Minute)
 		resp, body := c.get("/second")
@@ -64,8 +64,8 @@ func TestHeaderDeadlineOnKeptConnection(t *testing.T) {
 // Contract section 4: there is no deadline on a whole request or a whole response.
 func TestNoDeadlineOnBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := newFakes()
-		f.opts.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o := newOptions()
+		o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			body, err := io.ReadAll(r.Body)
 			assert.Check(t, err)
 			assert.Check(t, string(body) == "0123456789")
@@ -75,7 +75,7 @@ func TestNoDeadlineOnBodies(t *testing.T) {
 				time.Sleep(time.Hour)
 			}
 		})
-		c := startIn(t, f).connect()
+		c := startIn(t, o).connect()
 		c.write("POST / HTTP/1.1\r\nHost: proxy.test\r\nContent-Length: 10\r\n\r\n")
 		for i := range 10 {
 			time.Sleep(time.Hour)

@@ -33,15 +33,6 @@ func sent(t *testing.T, upstream, requestTarget string) (string, bool) {
 	return strings.TrimPrefix(line, "GET "), true
 }
 
-func TestPath(t *testing.T) {
-	for in, want := range map[string]string{
-		"/health?x": "/health", "/%68ealth": "/%68ealth", "//health": "//health", "http://any/health": "/health",
-		"http://any": "", "*": "*", "host:443": "", "": "", "?/health": "",
-	} {
-		assert.Equal(t, target.Path(in), want, "%q", in)
-	}
-}
-
 // FuzzJoin covers rows 1.1 and 1.2 (proxy's TestTarget has a table): whatever target net/http accepts, what is sent is the upstream's prefix and the raw path and query, byte for
 // byte; in absolute-form only where a path that net/url would repair begins with two slashes. Nothing else of the
 // client's target, such as its authority, gets through.

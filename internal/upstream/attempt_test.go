@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -52,12 +51,11 @@ func TestTimeoutNamesTheStep(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				a := &attempt{headerTimeout: 3 * time.Second, idleTimeout: time.Minute, next: stuckAt(step)}
 				_, err := a.roundTrip(request(t.Context()), time.Now())
-				var failed *Error
-				assert.Assert(t, errors.As(err, &failed))
-				assert.Equal(t, failed.Kind, Timeout)
-				assert.Equal(t, failed.Sent, NothingSent)
-				assert.Equal(t, failed.Reason, want)
-				assert.Equal(t, failed.Limit, 3*time.Second)
+				e := failed(t, err)
+				assert.Equal(t, e.Kind, Timeout)
+				assert.Equal(t, e.Sent, NothingSent)
+				assert.Equal(t, e.Reason, want)
+				assert.Equal(t, e.Limit, 3*time.Second)
 			})
 		})
 	}
@@ -113,9 +111,7 @@ func TestUnaskedSwitchingProtocols(t *testing.T) {
 			return resp, nil
 		})}
 		_, err := a.roundTrip(request(t.Context()), time.Now())
-		var failed *Error
-		assert.Assert(t, errors.As(err, &failed))
-		assert.Equal(t, failed.Kind, Connection)
+		assert.Equal(t, failed(t, err).Kind, Connection)
 		_, err = feed.Write([]byte("x"))
 		assert.ErrorIs(t, err, io.ErrClosedPipe)
 	})

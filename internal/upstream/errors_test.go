@@ -8,8 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -22,6 +20,7 @@ import (
 // Rows 2.1, 2.5 and 2.6: what each error means. The texts are net/http's own, wrapped as it wraps them.
 func TestClassify(t *testing.T) {
 	op := func(op string, err error) error { return &net.OpError{Op: op, Net: "tcp", Err: err} }
+	badCert := func(err error) error { return &tls.CertificateVerificationError{Err: err} }
 	for _, tc := range []struct {
 		err    error
 		kind   Kind
@@ -47,6 +46,11 @@ func TestClassify(t *testing.T) {
 		{op("proxyconnect", os.ErrDeadlineExceeded), Timeout, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
 		{errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), Connection, "the upstream refused the request"},
 		{errors.New("SECRET"), Connection, "no usable response"},
+		{badCert(x509.HostnameError{Certificate: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate is for another name"},
+		{badCert(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}}),
+			Connection, "TLS: the upstream's certificate is not valid yet"},
+		{badCert(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate has expired"},
+		{badCert(x509.UnknownAuthorityError{}), Connection, "TLS: the upstream's certificate is not trusted"},
 	} {
 		got := classify(tc.err)
 		assert.Equal(t, got.Kind, tc.kind, "%v", tc.err)
@@ -54,60 +58,4 @@ func TestClassify(t *testing.T) {
 		assert.Assert(t, !strings.Contains(got.Error(), "SECRET"), "%v", got)
 		assert.ErrorIs(t, got, tc.err)
 	}
-}
-
-// trust makes a transport trust a test server's certificate.
-func trust(rt *transport, s *httptest.Server) {
-	pool := x509.NewCertPool()
-	pool.AddCert(s.Certificate())
-	rt.TLSClientConfig = &tls.Config{RootCAs: pool}
-}
-
-// silenced is a connection whose peer can be made deaf: what comes is not read any more.
-type silenced struct {
-	net.Conn
-	deaf <-chan struct{}
-}
-
-func (c silenced) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	select {
-	case <-c.deaf:
-		<-make(chan struct{})
-	default:
-	}
-	return n, err
-}
-
-type silencedListener struct {
-	net.Listener
-	deaf <-chan struct{}
-}
-
-func (l silencedListener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	return silenced{c, l.deaf}, err
-}
-
-// Row 2.5: net/http's text for a PING without an answer.
-func TestUnansweredPing(t *testing.T) {
-	deaf := make(chan struct{})
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		close(deaf)
-		<-make(chan struct{})
-	}))
-	s.EnableHTTP2 = true
-	s.Listener = silencedListener{s.Listener, deaf}
-	s.StartTLS()
-	rt := newTransport(Options{HeaderTimeout: time.Minute})
-	trust(rt, s)
-	rt.HTTP2.SendPingTimeout, rt.HTTP2.PingTimeout = 50*time.Millisecond, 50*time.Millisecond
-	r, err := http.NewRequestWithContext(t.Context(), "POST", s.URL, strings.NewReader("a"))
-	assert.NilError(t, err)
-	_, err = (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
-	var failed *Error
-	assert.Assert(t, errors.As(err, &failed), "%v", err)
-	assert.Equal(t, failed.Kind, Timeout)
-	assert.Equal(t, failed.Reason, "the connection died")
-	assert.Equal(t, failed.Sent, MayHaveBeenRead)
 }

@@ -7,7 +7,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httptrace"
 	"testing"
 	"testing/synctest"
@@ -38,9 +37,7 @@ func (p pipes) dial() net.Conn {
 
 // Row 2.9: an idle HTTP/1.1 connection is closed after 90 s; HTTP/2's is kept for an hour.
 func TestIdleConnections(t *testing.T) {
-	certified := httptest.NewTLSServer(nil)
-	certificate := certified.TLS.Certificates
-	certified.Close()
+	certificates := certificates()
 	for _, tt := range []struct {
 		name       string
 		url        string
@@ -58,7 +55,7 @@ func TestIdleConnections(t *testing.T) {
 				if tt.protocol == "HTTP/1.1" {
 					go s.Serve(network)
 				} else {
-					s.TLSConfig = &tls.Config{Certificates: certificate}
+					s.TLSConfig = &tls.Config{Certificates: certificates}
 					go s.ServeTLS(network, "", "")
 					rt.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // no more than a test's own pipe
 				}
@@ -66,13 +63,9 @@ func TestIdleConnections(t *testing.T) {
 				// request reports whether it went out on a connection that was there.
 				request := func() (reused bool) {
 					ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused = info.Reused }})
-					r, err := http.NewRequestWithContext(ctx, "GET", tt.url, nil)
-					assert.NilError(t, err)
-					resp, err := (&attempt{next: rt, headerTimeout: time.Minute, idleTimeout: time.Minute}).roundTrip(r, time.Now())
+					resp, err := get(ctx, t, rt, tt.url, 0)
 					assert.NilError(t, err)
 					assert.Equal(t, resp.Proto, tt.protocol)
-					io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
 					synctest.Wait()
 					return reused
 				}

@@ -65,9 +65,7 @@ func TestSentOfAllAttempts(t *testing.T) {
 				},
 			}
 			_, err := rt.RoundTrip(request(t.Context()))
-			var failed *Error
-			assert.Assert(t, errors.As(err, &failed))
-			assert.Equal(t, failed.Sent, tc.want)
+			assert.Equal(t, failed(t, err).Sent, tc.want)
 			assert.ErrorContains(t, err, "timeout after 60s (3 attempts)")
 			assert.Equal(t, time.Since(start), 200*time.Millisecond)
 			assert.DeepEqual(t, announced, tc.sents[:2])
@@ -77,33 +75,27 @@ func TestSentOfAllAttempts(t *testing.T) {
 
 // Row 2.6: a request that was not processed is sent again at once, whole, up to five times, as one attempt.
 func TestResend(t *testing.T) {
-	for _, tc := range []struct {
-		name           string
-		refusals, want int
-		failed         bool
-	}{{"refused five times", 5, 6, false}, {"refused for ever", 1000, 6, true}} {
-		t.Run(tc.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				sent, announced, start := 0, 0, time.Now()
-				rt := &retry{
-					retries:   2,
-					onAttempt: func(context.Context, int, *Error) { announced++ },
-					next: attempts(func(r *http.Request) (*http.Response, error) {
-						body, err := io.ReadAll(r.Body)
-						assert.NilError(t, err)
-						assert.Equal(t, string(body), "body")
-						if sent++; sent <= tc.refusals {
-							return nil, &Error{Kind: Connection, Reason: "the upstream refused the request", unprocessed: true}
-						}
-						return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
-					}),
-				}
-				_, err := rt.RoundTrip(request(t.Context()))
-				assert.Equal(t, err != nil, tc.failed)
-				assert.Equal(t, sent, tc.want)
-				assert.Equal(t, announced, 1)
-				assert.Equal(t, time.Since(start), time.Duration(0))
-			})
+	for refusals, fails := range map[int]bool{5: false, 1000: true} {
+		synctest.Test(t, func(t *testing.T) {
+			sent, announced, start := 0, 0, time.Now()
+			rt := &retry{
+				retries:   2,
+				onAttempt: func(context.Context, int, *Error) { announced++ },
+				next: attempts(func(r *http.Request) (*http.Response, error) {
+					body, err := io.ReadAll(r.Body)
+					assert.NilError(t, err)
+					assert.Equal(t, string(body), "body")
+					if sent++; sent <= refusals {
+						return nil, &Error{Kind: Connection, Reason: "the upstream refused the request", unprocessed: true}
+					}
+					return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+				}),
+			}
+			_, err := rt.RoundTrip(request(t.Context()))
+			assert.Equal(t, err != nil, fails)
+			assert.Equal(t, sent, 6)
+			assert.Equal(t, announced, 1)
+			assert.Equal(t, time.Since(start), time.Duration(0))
 		})
 	}
 }

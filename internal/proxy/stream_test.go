@@ -330,18 +330,8 @@ func TestFraming(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			upstreamURL := serveRaw(t, func(conn net.Conn, in *bufio.Reader, _ int) {
-				for {
-					if _, _, err := readMessage(in); err != nil {
-						return
-					}
-					io.WriteString(conn, tt.answer)
-					if tt.name == "until close" {
-						return
-					}
-				}
-			})
-			g := start(t, upstreamURL)
+			// One that closes without saying so might do it as the next request arrives.
+			g := start(t, serveAnswer(t, strings.Replace(tt.answer, "\r\n", "\r\nConnection: close\r\n", 1)))
 			c := g.dial(t)
 			for range 2 {
 				c.send(tt.method + " / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n")

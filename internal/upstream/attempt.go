@@ -101,7 +101,8 @@ func (t *attempt) failure(err error, req *http.Request, sent *progress, start ti
 		failed.Sent = MayHaveBeenRead
 	}
 	if notProcessed(err, sent.reused.Load()) {
-		failed.Sent, failed.unprocessed = NothingSent, true
+		failed.Sent = NothingSent
+		failed.unprocessed = req.ContentLength > 0 || !says(err, refused) // without a body, net/http has sent it eight times already
 	}
 	switch {
 	case failed.Kind != Timeout:

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -115,4 +116,18 @@ func TestUnaskedSwitchingProtocols(t *testing.T) {
 		_, err = feed.Write([]byte("x"))
 		assert.ErrorIs(t, err, io.ErrClosedPipe)
 	})
+}
+
+// Row 2.6: a refused request with a body is ours to send again. Without one, net/http has sent it again for a minute already.
+func TestRefusedIsSentAgainOnce(t *testing.T) {
+	a := &attempt{headerTimeout: time.Minute, next: roundTripper(func(*http.Request) (*http.Response, error) {
+		return nil, errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer")
+	})}
+	for _, body := range []string{"body", ""} {
+		r := request(t.Context())
+		r.ContentLength = int64(len(body))
+		_, err := a.roundTrip(r, time.Now())
+		assert.Equal(t, failed(t, err).Sent, NothingSent)
+		assert.Equal(t, failed(t, err).unprocessed, body != "")
+	}
 }

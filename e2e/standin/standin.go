@@ -9,7 +9,7 @@
 // Its answers look like the original's too: events and pings (events.go), errors (errors.go),
 // request-id and rate-limit headers (edge.go). A Scene makes it misbehave.
 //
-// Besides the API it serves Parts (part.go, play.go), where the request itself says what happens. They are for load, and for tests that
+// Besides the API it serves Parts (playoptions.go, play.go), where the request itself says what happens. They are for load, and for tests that
 // do not depend on the API's rules. attempts.go has what a test can do meanwhile. Every certificate comes from an Authority
 // (authority.go).
 //

@@ -36,7 +36,7 @@ func (p *proxy) body(next http.Handler) http.Handler {
 			return
 		case err != nil:
 			u.control.SetReadDeadline(past)
-			panic(http.ErrAbortHandler)
+			abort()
 		}
 		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
 		x.body = &u.body

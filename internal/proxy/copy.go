@@ -48,10 +48,10 @@ func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 		n, err := res.Body.Read(*buf)
 		if n > 0 {
 			if _, err := w.Write((*buf)[:n]); err != nil {
-				panic(http.ErrAbortHandler)
+				abort()
 			}
 			if err != io.EOF && control.Flush() != nil {
-				panic(http.ErrAbortHandler)
+				abort()
 			}
 			written += int64(n)
 		}

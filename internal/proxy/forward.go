@@ -38,7 +38,7 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(res.StatusCode)
 	x.readErr = copyBody(w, x, res)
 	if x.readErr != nil {
-		panic(http.ErrAbortHandler)
+		abort()
 	}
 	removeUnforwarded(res.Trailer)
 	prefix := ""
@@ -79,7 +79,7 @@ func removeUnforwarded(h http.Header) {
 func (p *proxy) fail(w http.ResponseWriter, x *exchange, err error) {
 	var failed *upstream.Error
 	if !errors.As(err, &failed) || x.request.Context().Err() != nil {
-		panic(http.ErrAbortHandler)
+		abort()
 	}
 	x.failure = failed
 	p.metrics.Failed(string(failed.Kind))

@@ -1,21 +1,10 @@
 package proxy
 
 import (
-	"fmt"
 	"net/http"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/target"
 )
-
-// maxHeaderLines is how many header lines a request may have (contract section 4). A parsed line takes far more memory than its bytes.
-const maxHeaderLines = 128
-
-func headerLines(h http.Header) (n int) {
-	for _, values := range h {
-		n += len(values)
-	}
-	return n
-}
 
 // locate finds the request's URL at the upstream. It refuses CONNECT, because this is not a forward proxy, and targets without a path
 // (contract rows 1.1 and 1.2).
@@ -30,11 +19,6 @@ func (p *proxy) locate(next http.Handler) http.Handler {
 		if r.Method == http.MethodConnect {
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 			p.refuse(w, x, http.StatusMethodNotAllowed, "CONNECT is not supported: this is no forward proxy")
-			return
-		}
-		if lines := headerLines(r.Header); lines > maxHeaderLines {
-			w.Header().Set("Connection", "close")
-			p.refuse(w, x, http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("request headers too large: %d lines, the limit is %d", lines, maxHeaderLines))
 			return
 		}
 		url, err := target.Join(p.Upstream, r.RequestURI, r.URL)

@@ -1,19 +1,20 @@
-// Package proxy forwards Anthropic API requests and adds one token to one header.
+// Package proxy forwards Anthropic API requests and adds one flag to one header.
 //
 // A request passes, from the outside in:
 //
-//	observe   gives it an id; counts and logs it when its last byte is out
-//	locate    finds its URL at the upstream, path and query as received; refuses what has too many headers
-//	body      reads its body into memory, within a budget shared by all bodies (budget)
-//	queue     waits for one of MaxConnections slots
-//	rewrite   applies the header rules
-//	upstream  makes up to Retries + 1 attempts (package upstream)
-//	received  notes what came back, and lets go of the body
-//	copy      passes it on, piece by piece
+//	observe      gives it an id; counts and logs it when its last byte is out
+//	locate       finds its URL at the upstream, path and query as received
+//	headerlimit  refuses too many header lines
+//	body         reads its body into memory, within a budget shared by all bodies (budget)
+//	queue        waits for one of MaxConnections slots
+//	rewrite      applies the header rules
+//	upstream     makes up to Retries + 1 attempts (package upstream)
+//	received     notes what came back, and lets go of the body
+//	copy         passes it on, piece by piece
 //
-// Each is a file or a function of that name; the last four are steps of forward. A response that cannot be completed is
-// aborted by panic(http.ErrAbortHandler): the connection closes without a final chunk, so that no client takes half an
-// answer for a whole one. Nothing here recovers that panic, and everything that must happen at the end happens in a defer.
+// Each is a file or a function of that name; the last four are steps of forward. If a response cannot be completed, abort panics
+// with http.ErrAbortHandler: the connection closes without a final chunk. Nothing here recovers that panic, and everything that
+// must happen at the end happens in a defer.
 package proxy
 
 import (
@@ -56,5 +57,5 @@ func New(opts Options, m *metrics.Metrics) http.Handler {
 		PlainHTTP:     p.Upstream.Scheme == "http",
 		OnAttempt:     p.attempted,
 	})
-	return p.observe(p.locate(p.body(p.queue(http.HandlerFunc(p.forward)))))
+	return p.observe(p.locate(p.limitHeaders(p.body(p.queue(http.HandlerFunc(p.forward))))))
 }

@@ -13,7 +13,7 @@ func (p *proxy) queue(next http.Handler) http.Handler {
 	slots := semaphore.NewWeighted(int64(p.MaxConnections))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if acquire(r.Context(), slots, 1, &p.metrics.Queued) != nil {
-			panic(http.ErrAbortHandler)
+			abort()
 		}
 		p.metrics.InFlight.Add(1)
 		defer slots.Release(1)

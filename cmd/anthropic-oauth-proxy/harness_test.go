@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -60,37 +58,24 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string // the address on which it listens
-	pid    int
 	stderr *lineLog
 	ended  chan struct{} // closed when it has exited
 	code   int           // its exit code, valid after that; -1 if a signal killed it
 }
 
-// launch starts the program in its own folder, with nothing of this machine's environment.
-func launch(t *testing.T, env []string, args ...string) *process {
-	t.Helper()
-	return launchCommand(t, exec.Command(binary, args...), env)
-}
-
-// launchCommand starts the program, or a command that becomes it, and reads its standard error.
-func launchCommand(t *testing.T, cmd *exec.Cmd, env []string) *process {
+// launch starts the program, or a command that becomes it, in its own folder, with nothing of this machine's environment. It reads
+// standard error unless the command has another.
+func launch(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, stderr: newLineLog(), ended: make(chan struct{})}
-	var stderr io.Reader
 	if cmd.Stderr == nil {
-		var err error
-		stderr, err = cmd.StderrPipe()
-		assert.NilError(t, err)
+		cmd.Stderr = p.stderr
 	}
 	cmd.Dir = t.TempDir()
 	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10", "PATH=" + os.Getenv("PATH")}, env...) // else -race makes every exit a second longer
 	assert.NilError(t, cmd.Start())
-	p.pid = cmd.Process.Pid
 	go func() {
 		defer close(p.ended)
-		if stderr != nil {
-			p.stderr.readFrom(stderr)
-		}
 		cmd.Wait()
 		p.code = cmd.ProcessState.ExitCode()
 	}()
@@ -115,7 +100,7 @@ func start(t *testing.T, upstreamURL string, lines ...string) *process {
 func startEnv(t *testing.T, env []string, upstreamURL string, lines ...string) *process {
 	t.Helper()
 	file := writeConfig(t, append([]string{"[proxy]", fmt.Sprintf("upstream_url = %q", upstreamURL)}, lines...)...)
-	p := launch(t, env, "--listen", "127.0.0.1:0", "--config", file)
+	p := launch(t, exec.Command(binary, "--listen", "127.0.0.1:0", "--config", file), env...)
 	p.addr = p.state("running")["addr"].(string)
 	return p
 }
@@ -201,53 +186,39 @@ func (p *process) pollMetric(line string) {
 // entry is a line of standard error, decoded.
 type entry map[string]any
 
-// lineLog collects the lines of standard error.
+// lineLog collects standard error.
 type lineLog struct {
 	mu      sync.Mutex
-	lines   []string
-	changes chan struct{} // closed and replaced at every line
+	written []byte
+	changes chan struct{} // closed and replaced at every write
 }
 
 func newLineLog() *lineLog { return &lineLog{changes: make(chan struct{})} }
 
-func (l *lineLog) add(line string) {
+func (l *lineLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
+	l.written = append(l.written, p...)
 	close(l.changes)
 	l.changes = make(chan struct{})
+	return len(p), nil
 }
 
 func (l *lineLog) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n") + "\n"
+	return string(l.written)
 }
 
-// entries returns the lines that are JSON objects, and a channel that is closed when there is another line.
+// entries returns the lines that are JSON objects, and a channel that is closed when there is more.
 func (l *lineLog) entries() (entries []entry, changed <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, line := range l.lines {
+	for line := range bytes.Lines(l.written) {
 		var e entry
-		if json.Unmarshal([]byte(line), &e) == nil {
+		if json.Unmarshal(line, &e) == nil {
 			entries = append(entries, e)
 		}
 	}
 	return entries, l.changes
-}
-
-// readFrom collects lines until there are no more.
-func (l *lineLog) readFrom(r io.Reader) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		l.add(lines.Text())
-	}
-}
-
-// Write lets run() log into it: slog writes a line at a time.
-func (l *lineLog) Write(p []byte) (int, error) {
-	for line := range bytes.Lines(p) {
-		l.add(string(bytes.TrimSuffix(line, []byte("\n"))))
-	}
-	return len(p), nil
 }

@@ -79,7 +79,7 @@ func TestSignals(t *testing.T) {
 // Contract section 6: under nohup the program ignores SIGHUP.
 func TestIgnoredSIGHUP(t *testing.T) {
 	t.Parallel()
-	p := launchCommand(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary, "--listen", "127.0.0.1:0"), nil)
+	p := launch(t, exec.Command("sh", "-c", `trap "" HUP; exec "$0" "$@"`, binary, "--listen", "127.0.0.1:0"))
 	p.state("running")
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
@@ -198,7 +198,7 @@ func TestPortInUse(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	assert.NilError(t, err)
 	defer taken.Close()
-	p := launch(t, nil, "--listen", taken.Addr().String())
+	p := launch(t, exec.Command(binary, "--listen", taken.Addr().String()))
 	assert.Equal(t, p.exit(), 1)
 	text := p.stderr.text()
 	assert.Check(t, strings.Contains(text, taken.Addr().String()) && strings.Contains(text, "address already in use: choose another address with --listen"), text)

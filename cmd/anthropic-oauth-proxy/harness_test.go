@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
 	"gotest.tools/v3/poll"
 )
 
@@ -67,7 +68,7 @@ type process struct {
 // standard error unless the command has another.
 func launch(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, stderr: newLineLog(), ended: make(chan struct{})}
+	p := &process{t: t, cmd: cmd, stderr: &lineLog{}, ended: make(chan struct{})}
 	if cmd.Stderr == nil {
 		cmd.Stderr = p.stderr
 	}
@@ -133,30 +134,30 @@ func (p *process) logged(what string, match func(entry) bool) entry {
 }
 
 // loggedTimes waits for the nth log line that match accepts, and returns it.
-func (p *process) loggedTimes(what string, n int, match func(entry) bool) entry {
+func (p *process) loggedTimes(what string, n int, match func(entry) bool) (logged entry) {
 	p.t.Helper()
-	deadline := time.After(patience)
-	for {
-		entries, changed := p.stderr.entries()
-		found := 0
-		for _, e := range entries {
-			if match(e) {
-				found++
-			}
-			if found == n {
-				return e
-			}
+	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
+		ended := p.hasEnded()
+		found := slices.DeleteFunc(p.stderr.entries(), func(e entry) bool { return !match(e) })
+		switch {
+		case len(found) >= n:
+			logged = found[n-1]
+			return poll.Success()
+		case ended:
+			return poll.Error(fmt.Errorf("the program has ended and never logged this: %s", what))
 		}
-		select {
-		case <-changed:
-			continue
-		case <-p.ended:
-		case <-deadline:
-		}
-		if after, _ := p.stderr.entries(); len(after) > len(entries) {
-			continue
-		}
-		p.t.Fatalf("the program never logged this: %s", what)
+		return poll.Continue("the program has not logged this: %s", what)
+	}, poll.WithTimeout(patience), poll.WithDelay(time.Millisecond))
+	return logged
+}
+
+// hasEnded reports whether the program has exited, so that its log is complete.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -176,10 +177,7 @@ func (p *process) pollMetric(line string) {
 	p.t.Helper()
 	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
 		_, text := get(p.t, p.url("/metrics"))
-		if strings.Contains("\n"+text, "\n"+line+"\n") {
-			return poll.Success()
-		}
-		return poll.Continue("/metrics does not show %q", line)
+		return poll.Compare(cmp.Contains("\n"+text, "\n"+line+"\n"))
 	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
 }
 
@@ -190,17 +188,12 @@ type entry map[string]any
 type lineLog struct {
 	mu      sync.Mutex
 	written []byte
-	changes chan struct{} // closed and replaced at every write
 }
-
-func newLineLog() *lineLog { return &lineLog{changes: make(chan struct{})} }
 
 func (l *lineLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.written = append(l.written, p...)
-	close(l.changes)
-	l.changes = make(chan struct{})
 	return len(p), nil
 }
 
@@ -210,15 +203,13 @@ func (l *lineLog) text() string {
 	return string(l.written)
 }
 
-// entries returns the lines that are JSON objects, and a channel that is closed when there is more.
-func (l *lineLog) entries() (entries []entry, changed <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for line := range bytes.Lines(l.written) {
+// entries returns the lines that are JSON objects.
+func (l *lineLog) entries() (entries []entry) {
+	for line := range strings.Lines(l.text()) {
 		var e entry
-		if json.Unmarshal(line, &e) == nil {
+		if json.Unmarshal([]byte(line), &e) == nil {
 			entries = append(entries, e)
 		}
 	}
-	return entries, l.changes
+	return entries
 }

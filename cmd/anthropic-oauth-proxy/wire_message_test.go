@@ -174,7 +174,7 @@ func predict(input string) (plain []request, wild string) {
 // predictOne reads one request. ok is false if anything in it is unusual, even if it is legal.
 func predictOne(s string) (r request, rest string, ok bool) {
 	m, rest, err := readHead(s)
-	target := m.uri
+	target, asterisk := m.uri, m.method == "OPTIONS" && m.uri == "*"
 	hosts, expect, agents := m.Values("host"), m.Values("expect"), m.Values("user-agent")
 	if parts := absoluteForm.FindStringSubmatch(target); parts != nil {
 		target = parts[1]
@@ -182,7 +182,7 @@ func predictOne(s string) (r request, rest string, ok bool) {
 	path, _, _ := strings.Cut(target, "?")
 	own := path == "/health" || path == "/metrics"
 	switch {
-	case err != nil, len(s)-len(rest) > 32<<10, m.method == "CONNECT", !originForm.MatchString(target),
+	case err != nil, len(s)-len(rest) > 32<<10, m.method == "CONNECT", !asterisk && !originForm.MatchString(target),
 		len(hosts) != 1, !plainHost.MatchString(hosts[0]),
 		len(expect) > 0 && (own || len(expect) > 1 || expect[0] != "100-continue"),
 		len(agents) > 1, slices.Contains(agents, ""), len(m.Values("pragma")) > 0, len(m.Values("trailer")) > 0, // net/http changes these
@@ -190,6 +190,9 @@ func predictOne(s string) (r request, rest string, ok bool) {
 		return r, s, false
 	}
 	r.target = basePath + target
+	if asterisk {
+		r.target = "*"
+	}
 	rest, err = m.readBody(rest)
 	declared, _ := strconv.Atoi(strings.Join(m.Values("content-length"), ""))
 	r.message, r.final = m, containsFold(m.tokens("connection"), "close")

@@ -50,17 +50,6 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// Contract row 1.1: "OPTIONS *" is forwarded too; net/http would answer it without asking anyone.
-func TestOptionsAsterisk(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := startIn(t, newOptions()).connect()
-		c.send("OPTIONS", "*")
-		resp, body := c.receive()
-		assert.Equal(t, resp.StatusCode, http.StatusOK)
-		assert.Equal(t, body, "proxied *")
-	})
-}
-
 // Contract section 5: /health, to the byte, while serving and while draining.
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -228,9 +228,7 @@ func TestHTTP2(t *testing.T) {
 				t.Parallel()
 				var requests atomic.Int64
 				upstreamURL := serveFrames(t, func(r *h2request) bool {
-					if r.body != text {
-						t.Errorf("request %d came with the body %q", r.nth, r.body)
-					}
+					assert.Check(t, r.body == text, "request %d came with the body %q", r.nth, r.body)
 					if requests.Add(1) == 1 {
 						return tt.first(r)
 					}

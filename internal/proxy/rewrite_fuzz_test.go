@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ func FuzzRules(f *testing.F) {
 	f.Add("anthropic-beta", "a, b", "c", "oauth-2025-04-20", "authorization, x-api-key, x-a", true)
 	f.Add("anthropic-beta", "oauth-2025-04-20,a", "", "oauth-2025-04-20, b", "anthropic-beta", true)
 	f.Add("X-A", " ,, a ,", "a", "a,a,b", "", true)
+	f.Add("X-A", "a", " ", "a", "", true)
 	f.Add("x-thing", "old", "older", "new", "close, te", false)
 	f.Fuzz(func(t *testing.T, name, line1, line2, value, connection string, add bool) {
 		canonical := http.CanonicalHeaderKey(name)
@@ -56,7 +58,7 @@ func FuzzRules(f *testing.F) {
 			assert.DeepEqual(t, got, []string{value})
 			return
 		}
-		before := in[canonical]
+		before := []string{textproto.TrimString(line1), textproto.TrimString(line2)} // net/http leaves white space where a folded line ended
 		for listed := range header.Tokens(connection) {
 			if http.CanonicalHeaderKey(listed) == canonical {
 				before = nil // the client asked for it to be removed

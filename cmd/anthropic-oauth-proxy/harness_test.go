@@ -1,16 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +16,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/assert/cmp"
 	"gotest.tools/v3/poll"
 )
 
@@ -60,37 +59,24 @@ type process struct {
 	t      *testing.T
 	cmd    *exec.Cmd
 	addr   string // the address on which it listens
-	pid    int
 	stderr *lineLog
 	ended  chan struct{} // closed when it has exited
 	code   int           // its exit code, valid after that; -1 if a signal killed it
 }
 
-// launch starts the program in its own folder, with nothing of this machine's environment.
-func launch(t *testing.T, env []string, args ...string) *process {
+// launch starts the program, or a command that becomes it, in its own folder, with nothing of this machine's environment. It reads
+// standard error unless the command has another.
+func launch(t *testing.T, cmd *exec.Cmd, env ...string) *process {
 	t.Helper()
-	return launchCommand(t, exec.Command(binary, args...), env)
-}
-
-// launchCommand starts the program, or a command that becomes it, and reads its standard error.
-func launchCommand(t *testing.T, cmd *exec.Cmd, env []string) *process {
-	t.Helper()
-	p := &process{t: t, cmd: cmd, stderr: newLineLog(), ended: make(chan struct{})}
-	var stderr io.Reader
+	p := &process{t: t, cmd: cmd, stderr: &lineLog{}, ended: make(chan struct{})}
 	if cmd.Stderr == nil {
-		var err error
-		stderr, err = cmd.StderrPipe()
-		assert.NilError(t, err)
+		cmd.Stderr = p.stderr
 	}
 	cmd.Dir = t.TempDir()
 	cmd.Env = append([]string{"GORACE=atexit_sleep_ms=10", "PATH=" + os.Getenv("PATH")}, env...) // else -race makes every exit a second longer
 	assert.NilError(t, cmd.Start())
-	p.pid = cmd.Process.Pid
 	go func() {
 		defer close(p.ended)
-		if stderr != nil {
-			p.stderr.readFrom(stderr)
-		}
 		cmd.Wait()
 		p.code = cmd.ProcessState.ExitCode()
 	}()
@@ -115,7 +101,7 @@ func start(t *testing.T, upstreamURL string, lines ...string) *process {
 func startEnv(t *testing.T, env []string, upstreamURL string, lines ...string) *process {
 	t.Helper()
 	file := writeConfig(t, append([]string{"[proxy]", fmt.Sprintf("upstream_url = %q", upstreamURL)}, lines...)...)
-	p := launch(t, env, "--listen", "127.0.0.1:0", "--config", file)
+	p := launch(t, exec.Command(binary, "--listen", "127.0.0.1:0", "--config", file), env...)
 	p.addr = p.state("running")["addr"].(string)
 	return p
 }
@@ -148,30 +134,30 @@ func (p *process) logged(what string, match func(entry) bool) entry {
 }
 
 // loggedTimes waits for the nth log line that match accepts, and returns it.
-func (p *process) loggedTimes(what string, n int, match func(entry) bool) entry {
+func (p *process) loggedTimes(what string, n int, match func(entry) bool) (logged entry) {
 	p.t.Helper()
-	deadline := time.After(patience)
-	for {
-		entries, changed := p.stderr.entries()
-		found := 0
-		for _, e := range entries {
-			if match(e) {
-				found++
-			}
-			if found == n {
-				return e
-			}
+	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
+		ended := p.hasEnded()
+		found := slices.DeleteFunc(p.stderr.entries(), func(e entry) bool { return !match(e) })
+		switch {
+		case len(found) >= n:
+			logged = found[n-1]
+			return poll.Success()
+		case ended:
+			return poll.Error(fmt.Errorf("the program has ended and never logged this: %s", what))
 		}
-		select {
-		case <-changed:
-			continue
-		case <-p.ended:
-		case <-deadline:
-		}
-		if after, _ := p.stderr.entries(); len(after) > len(entries) {
-			continue
-		}
-		p.t.Fatalf("the program never logged this: %s", what)
+		return poll.Continue("the program has not logged this: %s", what)
+	}, poll.WithTimeout(patience), poll.WithDelay(time.Millisecond))
+	return logged
+}
+
+// hasEnded reports whether the program has exited, so that its log is complete.
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -191,63 +177,39 @@ func (p *process) pollMetric(line string) {
 	p.t.Helper()
 	poll.WaitOn(p.t, func(poll.LogT) poll.Result {
 		_, text := get(p.t, p.url("/metrics"))
-		if strings.Contains("\n"+text, "\n"+line+"\n") {
-			return poll.Success()
-		}
-		return poll.Continue("/metrics does not show %q", line)
+		return poll.Compare(cmp.Contains("\n"+text, "\n"+line+"\n"))
 	}, poll.WithTimeout(patience), poll.WithDelay(5*time.Millisecond))
 }
 
 // entry is a line of standard error, decoded.
 type entry map[string]any
 
-// lineLog collects the lines of standard error.
+// lineLog collects standard error.
 type lineLog struct {
 	mu      sync.Mutex
-	lines   []string
-	changes chan struct{} // closed and replaced at every line
+	written []byte
 }
 
-func newLineLog() *lineLog { return &lineLog{changes: make(chan struct{})} }
-
-func (l *lineLog) add(line string) {
+func (l *lineLog) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, line)
-	close(l.changes)
-	l.changes = make(chan struct{})
+	l.written = append(l.written, p...)
+	return len(p), nil
 }
 
 func (l *lineLog) text() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Join(l.lines, "\n") + "\n"
+	return string(l.written)
 }
 
-// entries returns the lines that are JSON objects, and a channel that is closed when there is another line.
-func (l *lineLog) entries() (entries []entry, changed <-chan struct{}) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, line := range l.lines {
+// entries returns the lines that are JSON objects.
+func (l *lineLog) entries() (entries []entry) {
+	for line := range strings.Lines(l.text()) {
 		var e entry
 		if json.Unmarshal([]byte(line), &e) == nil {
 			entries = append(entries, e)
 		}
 	}
-	return entries, l.changes
-}
-
-// readFrom collects lines until there are no more.
-func (l *lineLog) readFrom(r io.Reader) {
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		l.add(lines.Text())
-	}
-}
-
-// Write lets run() log into it: slog writes a line at a time.
-func (l *lineLog) Write(p []byte) (int, error) {
-	for line := range bytes.Lines(p) {
-		l.add(string(bytes.TrimSuffix(line, []byte("\n"))))
-	}
-	return len(p), nil
+	return entries
 }

@@ -26,7 +26,7 @@ func (o outcome) lines() []string {
 func runHere(t *testing.T, args ...string) (p *process, signals chan<- os.Signal) {
 	t.Helper()
 	ch := make(chan os.Signal)
-	p = &process{t: t, stderr: newLineLog(), ended: make(chan struct{})}
+	p = &process{t: t, stderr: &lineLog{}, ended: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
 		p.code = run(ch, append(args, "--listen", "127.0.0.1:0"), func(string) string { return "" }, io.Discard, p.stderr)

@@ -1,11 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -97,10 +98,7 @@ type trial struct {
 // talk sends the input and reads until the service closes the connection.
 func (x *trial) talk(t *testing.T, addr string) {
 	t.Helper()
-	dialled, err := net.Dial("tcp", addr)
-	assert.NilError(t, err)
-	conn := dialled.(*net.TCPConn)
-	conn.SetReadDeadline(time.Now().Add(patience))
+	conn := dial(t, addr)
 	end, sent := make(chan struct{}), make(chan struct{})
 	finish := sync.OnceFunc(func() { close(end) })
 	go func() {
@@ -110,11 +108,11 @@ func (x *trial) talk(t *testing.T, addr string) {
 		if !x.leaves {
 			<-end
 		}
-		conn.CloseWrite()
+		conn.Conn.(*net.TCPConn).CloseWrite()
 	}()
-	in := bufio.NewReader(conn)
+	var err error
 	for i, whole := 0, true; whole && i < len(x.plain); i++ {
-		r := readReply(in, x.plain[i].start[0])
+		r := readReply(conn.in, x.plain[i].method)
 		x.replies, whole, err = append(x.replies, r), r.err == nil, r.err
 	}
 	if x.wild != "" {
@@ -122,7 +120,7 @@ func (x *trial) talk(t *testing.T, addr string) {
 	} else {
 		finish()
 	}
-	rest, readErr := io.ReadAll(in)
+	rest, readErr := io.ReadAll(conn.in)
 	x.rest, err = string(rest), errors.Join(err, readErr)
 	assert.Check(t, !errors.Is(err, os.ErrDeadlineExceeded), "%d of %d requests answered after %v", len(x.replies), len(x.plain), patience)
 	conn.Close()
@@ -136,25 +134,25 @@ func (x *trial) check(t *testing.T, log string) {
 	t.Logf("plain: %d requests, wild: %q\nreplies: %+v, then %q\nupstream: %+v\nlog:\n%s", len(x.plain), x.wild, x.replies, x.rest, x.arrived, log)
 	x.checkLog(t, log)
 	for _, a := range x.arrived {
-		for _, f := range a.fields {
-			assert.Check(t, !isHopByHop(f.name) && !localFields.MatchString(f.name), "%s has been forwarded", f.name)
+		for name := range a.Header {
+			assert.Check(t, !isHopByHop(name) && !localFields.MatchString(name), "%s has been forwarded", name)
 		}
-		assert.Check(t, a.fault == nil && len(a.values("host")) == 1 && a.start[0] != "CONNECT" &&
-			slices.Equal(a.values("x-set"), []string{"ours"}) && slices.Contains(a.tokens("anthropic-beta"), betaFlag), "upstream: %+v", a)
+		assert.Check(t, a.fault == nil && len(a.Values("host")) == 1 && a.method != "CONNECT" &&
+			slices.Equal(a.Values("x-set"), []string{"ours"}) && slices.Contains(a.tokens("anthropic-beta"), betaFlag), "upstream: %+v", a)
 	}
 	arrived, wild := x.arrived, x.wild
 	for i, r := range x.replies {
 		want := x.plain[i]
 		var a *arrival
 		if want.target != "" {
-			if len(arrived) > 0 && want.start[0] == arrived[0].start[0] && want.target == arrived[0].start[1] {
+			if len(arrived) > 0 && want.method == arrived[0].method && want.target == arrived[0].uri {
 				a, arrived = &arrived[0], arrived[1:]
 				want.checkForwarded(t, a)
 			} else {
 				assert.Check(t, x.leaves, "request %d has not been forwarded", i)
 			}
 		}
-		breaks := want.target != "" && (a == nil || a.answer.broken && want.start[0] != "HEAD")
+		breaks := want.target != "" && (a == nil || a.answer.broken && want.method != "HEAD")
 		if breaks || x.leaves && r.err != nil {
 			assert.Check(t, r.err != nil, "a truncated answer looks complete")
 			wild = ""
@@ -172,21 +170,20 @@ func (x *trial) check(t *testing.T, log string) {
 // checkForwarded compares a plain request with the one that arrived upstream (contract rows 1.1 to 1.10).
 func (r *request) checkForwarded(t *testing.T, a *arrival) {
 	t.Helper()
-	fields := func(from []field, without []string) map[string][]string {
-		all := map[string][]string{"x-set": {"ours"}}
-		for _, f := range from {
-			own := f.name == "host" || f.name == "content-length" || f.name == "x-set" || isHopByHop(f.name) || localFields.MatchString(f.name)
-			if !own && (slices.Contains(protected, f.name) || !containsFold(without, f.name)) {
-				all[f.name] = append(all[f.name], f.value)
-			}
-		}
+	endToEnd := func(from http.Header, named []string) http.Header {
+		all := from.Clone()
+		maps.DeleteFunc(all, func(name string, _ []string) bool {
+			own := name == "Host" || name == "Content-Length" || isHopByHop(name) || localFields.MatchString(name)
+			return own || containsFold(named, name) && !slices.Contains(protected, name)
+		})
+		all["X-Set"] = []string{"ours"}
 		return all
 	}
-	want, got := fields(r.fields, r.tokens("connection")), fields(a.fields, nil)
-	if lines := want["anthropic-beta"]; !slices.Contains(listed(lines), betaFlag) {
-		assert.Check(t, slices.Equal(listed(got["anthropic-beta"]), append(listed(lines), betaFlag)), "anthropic-beta is %q", got["anthropic-beta"])
-		delete(want, "anthropic-beta")
-		delete(got, "anthropic-beta")
+	want, got := endToEnd(r.Header, r.tokens("connection")), endToEnd(a.Header, nil)
+	if lines := want["Anthropic-Beta"]; !slices.Contains(listed(lines), betaFlag) {
+		assert.Check(t, slices.Equal(listed(got["Anthropic-Beta"]), append(listed(lines), betaFlag)), "anthropic-beta is %q", got["Anthropic-Beta"])
+		delete(want, "Anthropic-Beta")
+		delete(got, "Anthropic-Beta")
 	}
 	assert.Check(t, a.body == r.body, "the body is %q, not %q", a.body, r.body)
 	assert.DeepEqual(t, got, want)
@@ -195,9 +192,9 @@ func (r *request) checkForwarded(t *testing.T, a *arrival) {
 // checkAnswer checks the answer to a plain request. a is the request upstream, if it was forwarded.
 func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 	t.Helper()
-	status, isHead := r.status, r.start[0] == "HEAD"
+	status, isHead := r.status, r.method == "HEAD"
 	var interim []int
-	if len(r.values("expect")) > 0 && status != 413 && (r.body != "" || len(r.values("transfer-encoding")) > 0) {
+	if len(r.Values("expect")) > 0 && status != 413 && (r.body != "" || len(r.Values("transfer-encoding")) > 0) {
 		interim = append(interim, 100)
 	}
 	if a != nil {
@@ -206,7 +203,7 @@ func (r *request) checkAnswer(t *testing.T, got reply, a *arrival, log string) {
 			interim = append(interim, 103)
 		}
 	}
-	assert.Check(t, got.StatusCode == status, "%s %s: status %d, not %d", r.start[0], r.start[1], got.StatusCode, status)
+	assert.Check(t, got.StatusCode == status, "%s %s: status %d, not %d", r.method, r.uri, got.StatusCode, status)
 	assert.Check(t, slices.Equal(got.interim, interim), "interim responses: %v, not %v", got.interim, interim)
 	assert.Check(t, got.Close == r.final, "the connection: is it the last answer? %v", r.final)
 	for name := range got.Header {
@@ -231,29 +228,32 @@ func (x *trial) checkWild(t *testing.T, arrived []arrival) []arrival {
 	lines := startLine.FindAllStringSubmatch(x.wild, -1)
 	unfolded := foldedLine.ReplaceAllString(x.wild, " ")
 	for _, line := range lines {
-		if len(arrived) == 0 || !strings.HasSuffix(line[1], arrived[0].start[0]) || !strings.HasSuffix(line[2], strings.TrimPrefix(arrived[0].start[1], basePath)) {
-			continue
+		if len(arrived) == 0 {
+			break
 		}
 		a := arrived[0]
+		if !strings.HasSuffix(line[1], a.method) || !strings.HasSuffix(line[2], strings.TrimPrefix(a.uri, basePath)) {
+			continue
+		}
 		arrived = arrived[1:]
 		assert.Check(t, isSubsequence(a.body, x.wild), "a body that is not in the input: %q", a.body)
-		for _, f := range a.fields {
-			switch f.name {
-			case "host", "content-length", "x-set":
-			case "anthropic-beta":
-				for _, token := range listed([]string{f.value}) {
-					assert.Check(t, token == betaFlag || strings.Contains(unfolded, token), "a token that is not in the input: %q", token)
-				}
-			default:
-				found := strings.Contains(strings.ToLower(unfolded), f.name+":") && strings.Contains(unfolded, f.value)
-				madeUp := f == field{"cache-control", "no-cache"} // net/http adds it for a Pragma
-				assert.Check(t, found || madeUp, "a header that is not in the input: %q", f)
+		for name, values := range a.Header {
+			switch name {
+			case "Host", "Content-Length", "X-Set":
+				continue
+			case "Anthropic-Beta":
+				values = slices.DeleteFunc(listed(values), func(token string) bool { return token == betaFlag })
+			}
+			named := strings.Contains(strings.ToLower(unfolded), strings.ToLower(name)+":")
+			for _, value := range values {
+				madeUp := name == "Cache-Control" && value == "no-cache" // net/http adds it for a Pragma
+				assert.Check(t, madeUp || named && strings.Contains(unfolded, value), "it is not in the input: %s: %q", name, value)
 			}
 		}
 		head, _, _ := strings.Cut(strings.ReplaceAll(x.wild, "\r\n", "\n"), "\n\n")
 		for _, name := range protected {
-			n := strings.Count(strings.ToLower(head), "\n"+name+":")
-			assert.Check(t, len(lines) > 1 || len(a.values(name)) == n, "%d lines of %s, and %q came in", n, name, head)
+			n := strings.Count(strings.ToLower(head), "\n"+strings.ToLower(name)+":")
+			assert.Check(t, len(lines) > 1 || len(a.Values(name)) == n, "%d lines of %s, and %q came in", n, name, head)
 		}
 	}
 	return arrived

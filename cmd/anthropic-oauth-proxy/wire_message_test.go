@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/textproto"
 	"regexp"
 	"slices"
 	"strconv"
@@ -16,23 +17,12 @@ import (
 
 // message is a request.
 type message struct {
-	start  [3]string // the parts of the start line
-	fields []field
-	body   string
+	method, uri string
+	http.Header
+	body string
 }
 
-type field struct{ name, value string } // name is in lower case
-
-func (m *message) values(name string) (values []string) {
-	for _, f := range m.fields {
-		if f.name == name {
-			values = append(values, f.value)
-		}
-	}
-	return values
-}
-
-func (m *message) tokens(name string) []string { return listed(m.values(name)) }
+func (m *message) tokens(name string) []string { return listed(m.Values(name)) }
 
 // listed returns the elements of a header whose lines are comma-separated lists.
 func listed(lines []string) (tokens []string) {
@@ -51,45 +41,31 @@ func containsFold(list []string, s string) bool {
 // errIncomplete means that the message may become complete with more bytes. Any other error is final.
 var errIncomplete = errors.New("incomplete")
 
-// readHead reads a start line and a header section.
+// readHead reads a start line and a header section. It accepts only what is strictly HTTP/1.1.
 func readHead(s string) (m message, rest string, err error) {
 	head, rest, whole := strings.Cut(s, "\r\n\r\n")
 	if !whole {
 		return m, s, errIncomplete
 	}
-	start, lines, _ := strings.Cut(head, "\r\n")
-	if copy(m.start[:], strings.SplitN(start, " ", 3)) < 3 || !isText(start) {
-		return m, s, fmt.Errorf("malformed start line %q", start)
+	parts := strictHead.FindStringSubmatch(head + "\r\n")
+	if parts == nil {
+		return m, s, fmt.Errorf("malformed head %q", head)
 	}
-	m.fields, err = readFields(lines)
-	return m, rest, err
-}
-
-func readFields(lines string) (fields []field, err error) {
-	if lines == "" {
-		return nil, nil
-	}
-	for line := range strings.SplitSeq(lines, "\r\n") {
-		name, value, colon := strings.Cut(line, ":")
-		if !colon || !token.MatchString(name) || !isText(value) {
-			return nil, fmt.Errorf("malformed header line %q", line)
-		}
-		fields = append(fields, field{strings.ToLower(name), strings.Trim(value, " \t")})
-	}
-	return fields, nil
+	fields, err := textproto.NewReader(bufio.NewReader(strings.NewReader(parts[3] + "\r\n"))).ReadMIMEHeader()
+	return message{method: parts[1], uri: parts[2], Header: http.Header(fields)}, rest, err
 }
 
 // readBody reads the body. It accepts exactly one kind of framing in the header section.
 func (m *message) readBody(s string) (rest string, err error) {
-	framing := append(m.values("content-length"), m.values("transfer-encoding")...)
+	framing := append(m.Values("content-length"), m.Values("transfer-encoding")...)
 	switch {
 	case len(framing) == 0:
 		return s, nil
-	case len(framing) == 1 && strings.EqualFold(framing[0], "chunked") && len(m.values("content-length")) == 0:
+	case len(framing) == 1 && strings.EqualFold(framing[0], "chunked") && len(m.Values("content-length")) == 0:
 		return m.readChunks(s)
 	}
 	n, err := strconv.ParseUint(strings.Join(framing, ","), 10, 31)
-	if err != nil || len(m.values("transfer-encoding")) > 0 {
+	if err != nil || len(m.Values("transfer-encoding")) > 0 {
 		return s, fmt.Errorf("framed by %q", framing)
 	}
 	if uint64(len(s)) < n {
@@ -145,8 +121,11 @@ func readReply(in *bufio.Reader, method string) (r reply) {
 	return r
 }
 
+const tokenChars = "[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+
 var (
-	token      = regexp.MustCompile("^[-!#$%&'*+.^_`|~0-9A-Za-z]+$")
+	token      = regexp.MustCompile("^" + tokenChars + "$")
+	strictHead = regexp.MustCompile("^(" + tokenChars + ") ([^ [:cntrl:]]+) HTTP/1\\.1\r\n((?:" + tokenChars + ":[\t[:^cntrl:]]*\r\n)*)$")
 	startLine  = regexp.MustCompile(`([!-~]+) ([^ \n]+) HTTP/\d\.\d\r?\n`)
 	foldedLine = regexp.MustCompile(`[ \t]*\r?\n[ \t]+`)
 	secrets    = regexp.MustCompile(`(?im)^(?:authorization|x-api-key|proxy-authorization|cookie):[ \t]*([!-~][ -~]*[!-~])[ \t]*\r?$|^[A-Z]+ [!-~]*?\?([!-~]+) HTTP`)
@@ -155,13 +134,13 @@ var (
 	absoluteForm = regexp.MustCompile(`^http://[a-z0-9.-]+(/.*)$`)
 	plainHost    = regexp.MustCompile(`^[A-Za-z0-9.-]+(?::[0-9]+)?$`)
 
-	protected   = []string{"authorization", "x-api-key"}
-	localFields = regexp.MustCompile(`^(forwarded|via|cdn-loop|true-client-ip|x-(real|client|cluster-client)-ip|fastly-client-ip|(x-(original-)?forwarded|cf|fly|x-envoy|tailscale)-.*)$`)
+	protected   = []string{"Authorization", "X-Api-Key"}
+	localFields = regexp.MustCompile(`(?i)^(forwarded|via|cdn-loop|true-client-ip|x-(real|client|cluster-client)-ip|fastly-client-ip|(x-(original-)?forwarded|cf|fly|x-envoy|tailscale)-.*)$`)
 )
 
 // isHopByHop also returns true for Expect, which the service answers itself.
 func isHopByHop(name string) bool {
-	return name == "expect" || containsFold(header.HopByHop, name)
+	return name == "Expect" || slices.Contains(header.HopByHop, name)
 }
 
 func isText(s string) bool {
@@ -195,30 +174,32 @@ func predict(input string) (plain []request, wild string) {
 // predictOne reads one request. ok is false if anything in it is unusual, even if it is legal.
 func predictOne(s string) (r request, rest string, ok bool) {
 	m, rest, err := readHead(s)
-	method, target, version := m.start[0], m.start[1], m.start[2]
-	hosts, expect, agents := m.values("host"), m.values("expect"), m.values("user-agent")
+	target, asterisk := m.uri, m.method == "OPTIONS" && m.uri == "*"
+	hosts, expect, agents := m.Values("host"), m.Values("expect"), m.Values("user-agent")
 	if parts := absoluteForm.FindStringSubmatch(target); parts != nil {
 		target = parts[1]
 	}
 	path, _, _ := strings.Cut(target, "?")
 	own := path == "/health" || path == "/metrics"
 	switch {
-	case err != nil, version != "HTTP/1.1", len(s)-len(rest) > 32<<10,
-		!token.MatchString(method), method == "CONNECT", !originForm.MatchString(target),
+	case err != nil, len(s)-len(rest) > 32<<10, m.method == "CONNECT", !asterisk && !originForm.MatchString(target),
 		len(hosts) != 1, !plainHost.MatchString(hosts[0]),
 		len(expect) > 0 && (own || len(expect) > 1 || expect[0] != "100-continue"),
-		len(agents) > 1, slices.Contains(agents, ""), len(m.values("pragma")) > 0, len(m.values("trailer")) > 0, // net/http changes these
+		len(agents) > 1, slices.Contains(agents, ""), len(m.Values("pragma")) > 0, len(m.Values("trailer")) > 0, // net/http changes these
 		slices.ContainsFunc(m.tokens("connection"), func(name string) bool { return !token.MatchString(name) }):
 		return r, s, false
 	}
 	r.target = basePath + target
+	if asterisk {
+		r.target = "*"
+	}
 	rest, err = m.readBody(rest)
-	declared, _ := strconv.Atoi(strings.Join(m.values("content-length"), ""))
+	declared, _ := strconv.Atoi(strings.Join(m.Values("content-length"), ""))
 	r.message, r.final = m, containsFold(m.tokens("connection"), "close")
 	switch {
 	case own:
 		r.target, r.status = "", 200
-		if method != "GET" && method != "HEAD" {
+		if m.method != "GET" && m.method != "HEAD" {
 			r.status = 405
 		}
 	case (err == nil || err == errIncomplete) && max(declared, len(m.body)) > maxBody: // contract row 1.11

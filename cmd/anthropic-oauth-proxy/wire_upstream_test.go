@@ -99,8 +99,8 @@ func (u *recordingUpstream) serve(conn net.Conn) {
 		if err == nil {
 			rest, err = m.readBody(rest)
 		}
-		if err == nil && (m.start[2] != "HTTP/1.1" || len(m.values("transfer-encoding")) > 0) {
-			err = errors.New("no plain request")
+		if err == nil && len(m.Values("transfer-encoding")) > 0 {
+			err = errors.New("the length is not declared")
 		}
 		if err == errIncomplete {
 			n, err := conn.Read(buf)
@@ -119,10 +119,10 @@ func (u *recordingUpstream) serve(conn net.Conn) {
 		}
 		text = rest
 		io.WriteString(conn, a.head)
-		if m.start[0] != "HEAD" {
+		if m.method != "HEAD" {
 			io.WriteString(conn, a.rest)
 		}
-		if a.closes && !(a.broken && m.start[0] == "HEAD") { // without a body it is complete, and the next request may be in flight
+		if a.closes && !(a.broken && m.method == "HEAD") { // without a body it is complete, and the next request may be in flight
 			return
 		}
 	}

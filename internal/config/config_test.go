@@ -20,6 +20,14 @@ import (
 
 func noEnv(string) string { return "" }
 
+// loadWith loads the configuration from flags and environment variables. There must be no problem.
+func loadWith(t *testing.T, flags, env map[string]string) config.Config {
+	t.Helper()
+	c, err := config.Load(flags, func(name string) string { return env[name] })
+	assert.NilError(t, err)
+	return c
+}
+
 // load writes text to a file and loads it. It returns the problems without the file's name.
 func load(t *testing.T, text string) (config.Config, []string) {
 	t.Helper()
@@ -39,12 +47,14 @@ func load(t *testing.T, text string) (config.Config, []string) {
 
 // Section 7: [[headers]] replaces the default rule, a file without any keeps it, headers = [] means none.
 func TestHeaderRulesReplaceTheDefault(t *testing.T) {
-	c, _ := load(t, "[proxy]\nretries = 1\n")
-	assert.DeepEqual(t, c.Headers, []config.Header{{"anthropic-beta", "oauth-2025-04-20", "add"}})
-	c, _ = load(t, "headers = []\n")
-	assert.Assert(t, is.Len(c.Headers, 0))
-	c, _ = load(t, `headers = [{name = "X-A", value = "b"}]`)
-	assert.DeepEqual(t, c.Headers, []config.Header{{"X-A", "b", "set"}})
+	for text, want := range map[string][]config.Header{
+		"[proxy]\nretries = 1":                    {{"anthropic-beta", "oauth-2025-04-20", "add"}},
+		"headers = []":                            {},
+		`headers = [{name = "X-A", value = "b"}]`: {{"X-A", "b", "set"}},
+	} {
+		c, _ := load(t, text)
+		assert.DeepEqual(t, c.Headers, want)
+	}
 }
 
 // Section 7: all problems at once, each with line and key, and what would be right.
@@ -225,8 +235,7 @@ func TestTailscaleLeftovers(t *testing.T) {
 		assert.Assert(t, strings.HasSuffix(c.Warnings[0], ":2: the section [tailscale] is ignored and may be deleted"), c.Warnings[0])
 	}
 	t.Chdir(t.TempDir())
-	c, err := config.Load(nil, func(name string) string { return map[string]string{"TAILSCALE_SOCKET": "/x"}[name] })
-	assert.NilError(t, err)
+	c := loadWith(t, nil, map[string]string{"TAILSCALE_SOCKET": "/x"})
 	assert.DeepEqual(t, c.Warnings, []string{"the environment variable TAILSCALE_SOCKET is ignored and may be deleted"})
 }
 
@@ -266,10 +275,7 @@ func TestCertificateWarnings(t *testing.T) {
 		{"ca.der", "", "SSL_CERT_FILE must name a file of PEM certificates, and ca.der has none"},
 		{"ca.pem", dir + ":/missing", "SSL_CERT_DIR cannot be read, so no CA in it is trusted: open /missing: no such file or directory"},
 	} {
-		c, err := config.Load(nil, func(name string) string {
-			return map[string]string{"SSL_CERT_FILE": tt.file, "SSL_CERT_DIR": tt.dir}[name]
-		})
-		assert.NilError(t, err)
+		c := loadWith(t, nil, map[string]string{"SSL_CERT_FILE": tt.file, "SSL_CERT_DIR": tt.dir})
 		assert.Equal(t, strings.Join(c.Warnings, "\n"), tt.want)
 	}
 }
@@ -297,22 +303,19 @@ func TestWarnings(t *testing.T) {
 func TestLogLevel(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for value, want := range map[string]slog.Level{"": slog.LevelInfo, "debug": slog.LevelDebug, "INFO": slog.LevelInfo, "Warn": slog.LevelWarn, "error": slog.LevelError} {
-		c, err := config.Load(nil, func(name string) string { return map[string]string{"LOG_LEVEL": value}[name] })
-		assert.NilError(t, err)
+		c := loadWith(t, nil, map[string]string{"LOG_LEVEL": value})
 		assert.Equal(t, c.LogLevel, want)
 		assert.Assert(t, is.Len(c.Warnings, 0))
 	}
 	for _, value := range []string{"trace", "off", "info,hyper=warn", "warning", " debug", "4"} {
-		getenv := func(name string) string { return map[string]string{"LOG_LEVEL": value}[name] }
-		c, err := config.Load(nil, getenv)
-		assert.NilError(t, err)
+		env := map[string]string{"LOG_LEVEL": value}
+		c := loadWith(t, nil, env)
 		assert.Equal(t, c.LogLevel, slog.LevelInfo)
 		assert.DeepEqual(t, c.Warnings, []string{fmt.Sprintf("LOG_LEVEL must be debug, info, warn or error, not %q: the level is info", value)})
-		c, err = config.Load(map[string]string{"log-level": "error"}, getenv)
-		assert.NilError(t, err)
+		c = loadWith(t, map[string]string{"log-level": "error"}, env)
 		assert.Equal(t, c.LogLevel, slog.LevelError)
 		assert.Assert(t, is.Len(c.Warnings, 0))
-		_, err = config.Load(map[string]string{"log-level": value}, getenv)
+		_, err := config.Load(map[string]string{"log-level": value}, noEnv)
 		assert.Error(t, err, fmt.Sprintf("--log-level: must be debug, info, warn or error, not %q", value))
 	}
 }
@@ -321,40 +324,33 @@ func TestLogLevel(t *testing.T) {
 // directory is read only if no other is named.
 func TestPrecedence(t *testing.T) {
 	t.Chdir(t.TempDir())
-	c, err := config.Load(nil, noEnv)
-	assert.NilError(t, err)
+	c := loadWith(t, nil, nil)
 	assert.Equal(t, c.Upstream.String(), c.Proxy.UpstreamURL)
 	assert.Equal(t, c.File, "")
 	assert.NilError(t, os.WriteFile(config.FileName, []byte("[proxy]\nretries = 1\n"), 0o600))
 	assert.NilError(t, os.WriteFile("env.toml", []byte("[proxy]\nretries = 3\nlisten_addr = \"127.0.0.1:1\"\n"), 0o600))
 	assert.NilError(t, os.WriteFile("flag.toml", []byte("\ufeff[proxy]\nretries = 4\n"), 0o600))
-	env := map[string]string{}
-	getenv := func(name string) string { return env[name] }
-	c, err = config.Load(nil, getenv)
-	assert.NilError(t, err)
+	c = loadWith(t, nil, nil)
 	assert.Equal(t, c.Proxy.Retries, int64(1))
 	assert.Equal(t, c.File, config.FileName)
 
-	env["CONFIG_PATH"], env["LOG_LEVEL"] = "env.toml", "debug"
-	c, err = config.Load(map[string]string{"listen": ":2"}, getenv)
-	assert.NilError(t, err)
+	env := map[string]string{"CONFIG_PATH": "env.toml", "LOG_LEVEL": "debug"}
+	c = loadWith(t, map[string]string{"listen": ":2"}, env)
 	assert.Equal(t, c.Proxy.Retries, int64(3))
 	assert.Equal(t, c.Proxy.ListenAddr, ":2")
 	assert.Equal(t, c.LogLevel, slog.LevelDebug)
 
-	c, err = config.Load(map[string]string{"config": "flag.toml", "log-level": "error", "upstream": "http://localhost:9"}, getenv)
-	assert.NilError(t, err)
+	c = loadWith(t, map[string]string{"config": "flag.toml", "log-level": "error", "upstream": "http://localhost:9"}, env)
 	assert.Equal(t, c.Proxy.Retries, int64(4))
 	assert.Equal(t, c.Upstream.String(), "http://localhost:9")
 	assert.Equal(t, c.LogLevel, slog.LevelError)
 
-	_, err = config.Load(map[string]string{"config": "missing.toml", "listen": "x", "upstream": "https://u:SECRET@h:x", "log-level": "loud"}, getenv)
+	_, err := config.Load(map[string]string{"config": "missing.toml", "listen": "x", "upstream": "https://u:SECRET@h:x", "log-level": "loud"}, noEnv)
 	assert.Error(t, err, `--config: cannot read the configuration file: open missing.toml: no such file or directory
 --listen: must be "host:port" with a port from 0 to 65535, such as "127.0.0.1:8080", not "x"
 --log-level: must be debug, info, warn or error, not "loud"
 --upstream: must be an http or https URL with a host and perhaps a path, such as "https://api.anthropic.com"`)
-	env["CONFIG_PATH"] = "missing.toml"
-	_, err = config.Load(nil, getenv)
+	_, err = config.Load(nil, func(name string) string { return map[string]string{"CONFIG_PATH": "missing.toml"}[name] })
 	assert.Error(t, err, "CONFIG_PATH: cannot read the configuration file: open missing.toml: no such file or directory")
 }
 

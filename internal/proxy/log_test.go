@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -130,10 +129,8 @@ func TestNothingSecret(t *testing.T) {
 				c.send(request)
 				res := c.finalResponse("POST")
 				data, _ := io.ReadAll(res.Body) // may be truncated
-				var e ourError
-				if json.Unmarshal(data, &e) == nil && e.Error.Type == "proxy_error" {
-					assert.Assert(t, !strings.Contains(string(data), secret), "%s: our error tells: %s", name, data)
-				}
+				ours := strings.Contains(string(data), `"proxy_error"`)
+				assert.Assert(t, !ours || !strings.Contains(string(data), secret), "%s: our error tells: %s", name, data)
 				c.Close()
 				if !strings.HasPrefix(name, "not parsable") {
 					g.finished(t)

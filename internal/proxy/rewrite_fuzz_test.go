@@ -4,12 +4,14 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"net/textproto"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/basher83/anthropic-oauth-proxy/internal/header"
+	"gotest.tools/v3/assert"
 )
 
 // FuzzRules sends a header section through the header rules and states what must hold for every one:
@@ -20,6 +22,7 @@ func FuzzRules(f *testing.F) {
 	f.Add("anthropic-beta", "a, b", "c", "oauth-2025-04-20", "authorization, x-api-key, x-a", true)
 	f.Add("anthropic-beta", "oauth-2025-04-20,a", "", "oauth-2025-04-20, b", "anthropic-beta", true)
 	f.Add("X-A", " ,, a ,", "a", "a,a,b", "", true)
+	f.Add("X-A", "a", " ", "a", "", true)
 	f.Add("x-thing", "old", "older", "new", "close, te", false)
 	f.Fuzz(func(t *testing.T, name, line1, line2, value, connection string, add bool) {
 		canonical := http.CanonicalHeaderKey(name)
@@ -44,25 +47,18 @@ func FuzzRules(f *testing.F) {
 		}
 		out := through(t, rule, in.Clone())
 
-		if got := out["Authorization"]; !slices.Equal(got, in["Authorization"]) {
-			t.Errorf("Authorization changed: %q", got)
-		}
-		if got := out["X-Api-Key"]; !slices.Equal(got, in["X-Api-Key"]) {
-			t.Errorf("X-Api-Key changed: %q", got)
-		}
+		assert.DeepEqual(t, out["Authorization"], in["Authorization"])
+		assert.DeepEqual(t, out["X-Api-Key"], in["X-Api-Key"])
 		for k := range out {
-			if k != canonical && (isLocal(k) || slices.Contains(header.HopByHop, k) || k == "Expect") {
-				t.Errorf("%s passed", k)
-			}
+			forbidden := isLocal(k) || slices.Contains(header.HopByHop, k) || k == "Expect"
+			assert.Check(t, k == canonical || !forbidden, "%s passed", k)
 		}
 		got := out[canonical]
 		if !add {
-			if !slices.Equal(got, []string{value}) {
-				t.Errorf("set: %q, want %q", got, value)
-			}
+			assert.DeepEqual(t, got, []string{value})
 			return
 		}
-		before := in[canonical]
+		before := []string{textproto.TrimString(line1), textproto.TrimString(line2)} // net/http leaves white space where a folded line ended
 		for listed := range header.Tokens(connection) {
 			if http.CanonicalHeaderKey(listed) == canonical {
 				before = nil // the client asked for it to be removed
@@ -74,11 +70,9 @@ func FuzzRules(f *testing.F) {
 				want = append(want, token)
 			}
 		}
-		if !slices.Equal(all(got), want) {
-			t.Errorf("add %q to %q: %q, want the tokens %q", value, before, got, want)
-		}
-		if len(want) == len(all(before)) && !slices.Equal(got, before) {
-			t.Errorf("nothing was missing, yet %q became %q", before, got)
+		assert.DeepEqual(t, all(got), want)
+		if len(want) == len(all(before)) {
+			assert.Check(t, slices.Equal(got, before), "nothing was missing, yet %q became %q", before, got)
 		}
 	})
 }
@@ -101,8 +95,6 @@ func through(t *testing.T, rule Rule, header http.Header) (out http.Header) {
 	x := newExchange(r)
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 	p.locate(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { out = p.rewrite(r).Header })).ServeHTTP(httptest.NewRecorder(), r)
-	if out == nil {
-		t.Fatal("the request did not get through")
-	}
+	assert.Assert(t, out != nil, "the request did not get through")
 	return out
 }

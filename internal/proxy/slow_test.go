@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,18 +19,49 @@ import (
 	"github.com/basher83/anthropic-oauth-proxy/internal/proxy"
 )
 
-// oneConn is a listener with one connection and no network, for tests in which time is not real.
-type oneConn chan net.Conn
+// pipes is a listener without a network, for tests in which time is not real.
+type pipes chan net.Conn
 
-func (l oneConn) Accept() (net.Conn, error) {
-	if c, ok := <-l; ok {
+func (p pipes) Accept() (net.Conn, error) {
+	if c, ok := <-p; ok {
 		return c, nil
 	}
 	return nil, net.ErrClosed
 }
 
-func (l oneConn) Close() error   { return nil }
-func (l oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// startOnPipes runs the proxy in the bubble of the calling test. Nobody listens at its upstream.
+func startOnPipes(t *testing.T, o proxy.Options) (dial func() net.Conn, m *metrics.Metrics) {
+	u, err := url.Parse("http://127.0.0.1:1")
+	assert.NilError(t, err)
+	o.Upstream, o.Timeout, o.MaxConnections = u, 10*time.Minute, 10
+	o.Logger, o.Draining = slog.New(slog.DiscardHandler), func() bool { return false }
+	m = metrics.New(prometheus.NewRegistry(), "test", metrics.Limits{})
+	listener := make(pipes)
+	s := &http.Server{Handler: proxy.New(o, m), BaseContext: func(net.Listener) context.Context { return t.Context() }}
+	go s.Serve(listener)
+	t.Cleanup(func() {
+		close(listener)
+		s.Close()
+		time.Sleep(2 * time.Hour) // for the writers and net/http's own goroutines, in fake time
+	})
+	return func() net.Conn {
+		client, server := net.Pipe()
+		t.Cleanup(func() { client.Close() })
+		listener <- server
+		return client
+	}, m
+}
+
+// status reads the first bytes of an answer.
+func status(t *testing.T, conn net.Conn) string {
+	buf := make([]byte, len("HTTP/1.1 408"))
+	_, err := conn.Read(buf)
+	assert.NilError(t, err)
+	return string(buf[len("HTTP/1.1 "):])
+}
 
 // TestSlowBody covers row 1.12 under fake time: a body may pause for less than 30 s at any time and may take 30 s, and a second for each
 // 16 KiB; nothing shorter ends it.
@@ -40,29 +72,19 @@ func TestSlowBody(t *testing.T) {
 		name   string
 		bytes  int           // in each piece
 		pause  time.Duration // before each piece but the first
-		status int
+		status string
 		at     time.Duration // when the answer comes
 	}{
-		{"20 KiB/s", 20 << 10, time.Second + time.Millisecond, http.StatusBadGateway, 29 * time.Second},
-		{"20 KiB/s in pieces 29 s apart", 580 << 10, 29 * time.Second, http.StatusBadGateway, 29 * time.Second},
-		{"8 KiB/s", 8 << 10, time.Second + time.Millisecond, http.StatusRequestTimeout, 59 * time.Second},
-		{"a byte a second", 1, time.Second, http.StatusRequestTimeout, 30 * time.Second},
-		{"stopped", 1, time.Hour, http.StatusRequestTimeout, 30 * time.Second},
+		{"20 KiB/s", 20 << 10, time.Second + time.Millisecond, "502", 29 * time.Second},
+		{"20 KiB/s in pieces 29 s apart", 580 << 10, 29 * time.Second, "502", 29 * time.Second},
+		{"8 KiB/s", 8 << 10, time.Second + time.Millisecond, "408", 59 * time.Second},
+		{"a byte a second", 1, time.Second, "408", 30 * time.Second},
+		{"stopped", 1, time.Hour, "408", 30 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				u, err := url.Parse("http://127.0.0.1:1")
-				assert.NilError(t, err)
-				m := metrics.New(prometheus.NewRegistry(), "test", metrics.Limits{})
-				handler := proxy.New(proxy.Options{Upstream: u, Timeout: 10 * time.Minute, MaxConnections: 10, MaxBodyBytes: 32 << 20,
-					MaxBufferedBytes: 64 << 20, Logger: slog.New(slog.DiscardHandler), Draining: func() bool { return false }}, m)
-				ctx, cancel := context.WithCancel(t.Context())
-				listener := make(oneConn)
-				s := &http.Server{Handler: handler, BaseContext: func(net.Listener) context.Context { return ctx }}
-				go s.Serve(listener)
-				client, server := net.Pipe()
-				listener <- server
-				start := time.Now()
+				dial, _ := startOnPipes(t, proxy.Options{MaxBodyBytes: 32 << 20, MaxBufferedBytes: 64 << 20})
+				client, start := dial(), time.Now()
 				go func() {
 					fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n", size)
 					for sent := 0; sent < size; {
@@ -75,18 +97,31 @@ func TestSlowBody(t *testing.T) {
 						}
 					}
 				}()
-				buf := make([]byte, len("HTTP/1.1 408"))
-				_, err = client.Read(buf)
-				assert.NilError(t, err)
-				assert.Equal(t, string(buf), fmt.Sprint("HTTP/1.1 ", tt.status))
-				took := time.Since(start)
-				client.Close()
-				cancel()
-				close(listener)
-				s.Close()
-				time.Sleep(2 * time.Hour) // for the writer and net/http's own goroutines, in fake time
-				assert.Equal(t, took.Truncate(time.Second), tt.at)
+				assert.Equal(t, status(t, client), tt.status)
+				assert.Equal(t, time.Since(start).Truncate(time.Second), tt.at)
 			})
 		})
 	}
+}
+
+// TestPausedBodyWhileOthersWait covers row 1.12 under fake time: a body that pauses for 29 s is read to its end, though another waits for
+// its room all the while, and then that one has its turn.
+func TestPausedBodyWhileOthersWait(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 10
+	synctest.Test(t, func(t *testing.T) {
+		dial, m := startOnPipes(t, proxy.Options{MaxBodyBytes: size, MaxBufferedBytes: size})
+		first, second := dial(), dial()
+		for _, client := range []net.Conn{first, second} {
+			go fmt.Fprintf(client, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size-1))
+			synctest.Wait()
+		}
+		assert.Equal(t, m.Queued.Load(), int64(1), "nobody waits")
+		time.Sleep(29 * time.Second)
+		for _, client := range []net.Conn{first, second} {
+			go client.Write([]byte("x"))
+			assert.Equal(t, status(t, client), "502") // its upstream does not listen
+			client.Close()
+		}
+	})
 }

@@ -2,8 +2,10 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -125,5 +127,23 @@ func TestUnreadMetrics(t *testing.T) {
 		b := startIn(t, o)
 		b.connect().send("GET", "/metrics")
 		assert.Equal(t, <-failed, 30*time.Second)
+	})
+}
+
+// Contract section 8: clients that speak TLS cause at most one warning a minute.
+func TestTLSWarningIsRare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOptions()
+		var log bytes.Buffer
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		s := New(o)
+		for _, tt := range []struct {
+			wait  time.Duration
+			lines int
+		}{{0, 1}, {0, 1}, {59 * time.Second, 1}, {time.Second, 2}, {time.Second, 2}, {time.Hour, 3}} {
+			time.Sleep(tt.wait)
+			s.warnTLS()
+			assert.Equal(t, strings.Count(log.String(), "\n"), tt.lines)
+		}
 	})
 }

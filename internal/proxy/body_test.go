@@ -118,6 +118,20 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
+// TestSmallestLimits covers rows 1.10 and 1.11 at the smallest values that max_body_bytes and max_buffered_bytes may have.
+func TestSmallestLimits(t *testing.T) {
+	t.Parallel()
+	handler, arrivals := receiver()
+	g := start(t, serveUpstream(t, handler).URL, bodies(1, 1))
+	for _, framing := range []string{"Content-Length: 1\r\n\r\nx", "Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"} {
+		res := g.answer(t, "POST / HTTP/1.1\r\nHost: p\r\n"+framing)
+		assert.Equal(t, res.StatusCode, http.StatusOK)
+		assert.Equal(t, within(t, arrivals, "the request at the upstream").body, "x")
+	}
+	assertOurError(t, g.answer(t, chunkedHead+"\r\n2\r\nxx\r\n0\r\n\r\n"), http.StatusRequestEntityTooLarge)
+	reaches(t, &g.metrics.HeldBytes, "held bytes", 0)
+}
+
 // TestBodyRefused covers row 1.11: a body that is too large is refused with 413 before anything reaches the upstream, even if the client
 // sends all of it before it looks for an answer. It covers row 1.10's other side as well: broken chunked encoding gets 400, quoting nothing.
 func TestBodyRefused(t *testing.T) {

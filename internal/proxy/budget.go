@@ -26,7 +26,7 @@ const smallBody = 1 << 20
 
 // newBudget splits size bytes between the lanes. The large lane has room for at least one body of maxBody bytes.
 func newBudget(size, maxBody int64, m *metrics.Metrics) *budget {
-	quarter := size / 4
+	quarter := max(size/4, 1) // a chunked body needs room for its first byte
 	b := &budget{maxBody: maxBody, smallBody: min(smallBody, quarter, maxBody), reserved: &m.HeldBytes, queued: &m.Queued}
 	b.small = semaphore.NewWeighted(quarter)
 	b.large = semaphore.NewWeighted(max(size-quarter, maxBody))

@@ -289,3 +289,28 @@ func TestEarlyAnswer(t *testing.T) {
 	g.finished(t)
 	assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
 }
+
+// TestEarlyAnswerEnds covers rows 2.8 and 3.2 for an upstream that answers over HTTP/2 and then neither reads the rest of the body nor
+// sends anything: the exchange ends when the client leaves, and after the upstream's silence.
+func TestEarlyAnswerEnds(t *testing.T) {
+	t.Parallel()
+	const size = 4 << 20
+	for outcome, silence := range map[string]time.Duration{"client_gone": time.Hour, "idle_timeout": time.Second} {
+		t.Run(outcome, func(t *testing.T) {
+			t.Parallel()
+			upstream := serveHTTP2(t, func(w http.ResponseWriter, r *http.Request) {
+				http.NewResponseController(w).Flush()
+				<-r.Context().Done()
+			})
+			g := start(t, upstream.URL, bodies(size, size), timeout(silence))
+			t.Cleanup(upstream.CloseClientConnections) // ends the exchange if the proxy did not
+			c := g.dial(t)
+			c.post(size, strings.Repeat("x", size))
+			assert.Equal(t, c.response("POST").StatusCode, http.StatusOK)
+			if outcome == "client_gone" {
+				c.leave("close")
+			}
+			g.ended(t, http.StatusOK, outcome, 1)
+		})
+	}
+}

@@ -51,7 +51,10 @@ func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response,
 	if resp.StatusCode == http.StatusNoContent || resp.StatusCode == http.StatusNotModified {
 		resp.Body = noContent{resp.Body}
 	}
-	resp.Body = &guardedBody{ReadCloser: resp.Body, ctx: ctx, cancel: cancel, timer: timer, limit: t.idleTimeout}
+	body := resp.Body
+	// Over HTTP/2, net/http does not notice the context's end while the request's body waits for the upstream's window.
+	stop := context.AfterFunc(ctx, func() { body.Close() })
+	resp.Body = &guardedBody{ReadCloser: body, ctx: ctx, cancel: cancel, stop: stop, timer: timer, limit: t.idleTimeout}
 	return resp, nil
 }
 

@@ -18,6 +18,7 @@ type guardedBody struct {
 	io.ReadCloser
 	ctx    context.Context
 	cancel context.CancelCauseFunc
+	stop   func() bool // stops the context's end from closing ReadCloser; false if it has done so
 	timer  *time.Timer
 	limit  time.Duration
 }
@@ -38,7 +39,10 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 // Close frees the connection or the stream. If the body was not read to its end, it also cancels the request at the upstream.
 func (b *guardedBody) Close() error {
 	b.timer.Stop()
-	err := b.ReadCloser.Close()
+	var err error
+	if b.stop() { // net/http would return the unread bytes to the connection's window twice
+		err = b.ReadCloser.Close()
+	}
 	b.cancel(nil)
 	return err
 }

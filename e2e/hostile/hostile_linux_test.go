@@ -73,6 +73,11 @@ func (l load) test(t *testing.T) {
 	together(t, "clients that do not read", l.unread, func(int) error {
 		return open(ctx, c, standin.Part{Events: 1 << 30, Text: 16 << 10}, []byte("{}"))
 	})
+	together(t, "idle streams", l.idle, func(int) error { return open(ctx, c, standin.Part{Events: 1, End: standin.Hold}, []byte("{}")) })
+	head := "GET / HTTP/1.1\r\nHost: p\r\n" + strings.Repeat("X: "+strings.Repeat("x", 230)+"\r\n", 120)
+	l.dial(t, proxy.URL, l.heads, head)
+	l.dial(t, proxy.URL, l.silent, "")
+	l.dial(t, proxy.URL, l.scrapes, strings.Repeat("GET /metrics HTTP/1.1\r\nHost: p\r\n\r\n", 100))
 	lastUsed := int64(0)
 	poll.WaitOn(t, func(poll.LogT) poll.Result { // until every buffer on the way is full
 		used, _ := group.Used()
@@ -83,11 +88,6 @@ func (l load) test(t *testing.T) {
 		}
 		return poll.Success()
 	}, poll.WithDelay(time.Second), poll.WithTimeout(time.Minute))
-	together(t, "idle streams", l.idle, func(int) error { return open(ctx, c, standin.Part{Events: 1, End: standin.Hold}, []byte("{}")) })
-	head := "GET / HTTP/1.1\r\nHost: p\r\n" + strings.Repeat("X: "+strings.Repeat("x", 230)+"\r\n", 120)
-	l.dial(t, proxy.URL, l.heads, head)
-	l.dial(t, proxy.URL, l.silent, "")
-	l.dial(t, proxy.URL, l.scrapes, strings.Repeat("GET /metrics HTTP/1.1\r\nHost: p\r\n\r\n", 100))
 	body := make([]byte, deployed.MaxBodyBytes)
 	together(t, "long answers", l.answers, func(int) error { return open(ctx, c, standin.Part{Events: 1, End: standin.Hold}, body) })
 	together(t, "uploads", l.uploads, func(int) error { return c.Ask(ctx, standin.Part{Rate: 160 << 20}, body) })

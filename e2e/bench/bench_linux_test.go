@@ -47,7 +47,7 @@ func BenchmarkNear(b *testing.B) {
 
 // measureEvents measures the CPU time per event. Events are sent one at a time, on each of n streams in turn.
 func measureEvents(r *rig, n int) {
-	streams := r.open(n)
+	streams := r.open(n, 1)
 	for i := range sizes.events / 10 { // to warm up
 		r.up.Tick(i % n)
 		_, _, err := streams[i%n].Next()
@@ -66,9 +66,9 @@ func measureEvents(r *rig, n int) {
 // stream that has been silent for a while. All streams stay open, so a proxy that speaks HTTP/1.1 to the upstream connects for each.
 func measureOpen(r *rig) {
 	r.ask(sizes.small / 10)
-	r.open(sizes.warmed)
+	r.open(sizes.warmed, 8)
 	cpu, memory := r.cpu(), r.memory()
-	r.open(sizes.opened)
+	r.open(sizes.opened, 8)
 	r.reportEach(float64(r.cpu()-cpu), sizes.opened, "cpu-ns/op")
 	<-time.After(sizes.silence)
 	r.reportEach(float64(r.memory()-memory), sizes.opened, "idle-B/op")

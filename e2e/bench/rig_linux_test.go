@@ -195,18 +195,26 @@ func (r *rig) ask(n int) {
 	assert.NilError(r, group.Wait())
 }
 
-// open opens n streams one after the other, each on its own connection, and reads the first event of each.
-func (r *rig) open(n int) []*client.Stream {
+// open opens n streams, so many at a time, each on its own connection, and reads the first event of each. One at a time, they are in the
+// order that Tick has.
+func (r *rig) open(n, atOnce int) []*client.Stream {
 	r.Helper()
 	streams := make([]*client.Stream, n)
+	var group errgroup.Group
+	group.SetLimit(atOnce)
 	for i := range streams {
-		s, err := r.client.Open(r.Context(), standin.Part{Paced: true, Text: 13}, question)
-		assert.NilError(r, err)
-		r.Cleanup(s.Close)
-		_, _, err = s.Next()
-		assert.NilError(r, err)
-		streams[i] = s
+		group.Go(func() error {
+			s, err := r.client.Open(r.Context(), standin.Part{Paced: true, Text: 13}, question)
+			if err != nil {
+				return err
+			}
+			r.Cleanup(s.Close)
+			streams[i] = s
+			_, _, err = s.Next()
+			return err
+		})
 	}
+	assert.NilError(r, group.Wait())
 	return streams
 }
 

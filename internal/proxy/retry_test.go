@@ -185,7 +185,10 @@ func TestNoConnection(t *testing.T) {
 	t.Parallel()
 	tls := serveHTTP2(t, func(http.ResponseWriter, *http.Request) {})
 	plain := serveUpstream(t, func(http.ResponseWriter, *http.Request) {})
-	silent := serveH2(t, func(net.Conn, *bufio.Reader) {})
+	silent := serveH2(t, func(conn net.Conn, in *bufio.Reader) {
+		conn.(interface{ CloseWrite() error }).CloseWrite() // a close with something unread would be a reset
+		io.Copy(io.Discard, in)
+	})
 	for _, tt := range []struct{ name, url, reason string }{
 		{"refused", "http://127.0.0.1:1", "connection refused"},
 		{"unknown name", "http://upstream.invalid", "cannot resolve the upstream's name"},

@@ -118,12 +118,6 @@ func (p *Process) Finished(t *testing.T, requestID string) Line {
 	})
 }
 
-// State waits until the process logs a state such as "draining".
-func (p *Process) State(t *testing.T, state string) {
-	t.Helper()
-	p.Line(t, "with state "+state, func(line Line) bool { return line["state"] == state })
-}
-
 // Line waits for a line, because it may be written after the client has its answer.
 func (p *Process) Line(t *testing.T, what string, match func(Line) bool) Line {
 	t.Helper()

@@ -33,10 +33,11 @@ Without a file it listens on 127.0.0.1:8080 and forwards to https://api.anthropi
 `
 
 const afterFlags = `
-Ctrl-C (or SIGTERM, SIGHUP) drains: no new connections are accepted, and running answers may finish. A second Ctrl-C exits at once.
-Exit codes: 0 after a drain, 1 cannot start or serve (or --doctor found a fault), 2 wrong flags or configuration, 130 after a
-second Ctrl-C.
-HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as in any Go program.
+All other settings are in the file; the README lists them. HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE work as in any Go program.
+
+Ctrl-C (or SIGTERM, SIGHUP) drains: running answers may finish, and no new connections are accepted. A second Ctrl-C exits at once.
+Exit codes: 0 after a drain, 1 if it cannot start or serve (or --doctor found a fault), 2 for wrong flags or configuration, 130 after
+a second Ctrl-C or when --doctor is interrupted.
 `
 
 // parseFlags reads the command line; --help prints the usage to stdout.

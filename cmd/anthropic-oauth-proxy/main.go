@@ -1,8 +1,7 @@
 // Command anthropic-oauth-proxy forwards Anthropic API requests and adds the beta flag that OAuth tokens need, for
 // gateways that cannot add headers. With no arguments and no file it serves 127.0.0.1:8080 for https://api.anthropic.com.
 //
-// Exit codes: 0 after a drain, 1 if it cannot start or serve or --doctor finds a fault, 2 for wrong flags or configuration, 130
-// after a second SIGINT.
+// flags.go has the flags and the exit codes.
 package main
 
 import (

@@ -153,7 +153,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 			}
 			switch {
 			case interrupts > 1: // a person at a terminal does not want to wait
-				logger.Warn("second SIGINT: ending at once")
+				logger.Warn("second SIGINT: exiting now")
 				return exitInterrupted
 			case draining: // containerd sends SIGTERM again if it restarts meanwhile
 				logger.Info("signal received again: still draining", "signal", sig.String())

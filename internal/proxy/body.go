@@ -13,7 +13,7 @@ import (
 )
 
 // body reads the request body into memory, within the budget of all bodies, so that an attempt can be repeated with identical
-// bytes. The bytes are let go when the response headers arrive, since no attempt can follow (contract section 1).
+// bytes. It releases the bytes when the response headers arrive, since no attempt can follow (contract section 1).
 func (p *proxy) body(next http.Handler) http.Handler {
 	budget := newBudget(p.MaxBufferedBytes, p.MaxBodyBytes, p.metrics)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -184,7 +184,7 @@ func (u *upload) ended(err error) error {
 	case !now.Before(u.stalled):
 		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body stalled: no byte for %vs", u.silence().Seconds())}
 	case !now.Before(u.tooSlow):
-		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body too slow: after %vs it must come at %d KiB/s", bodyGrace.Seconds(), minBodyRate>>10)}
+		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body too slow: it may take %vs, and a second more for every %d KiB", bodyGrace.Seconds(), minBodyRate>>10)}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
 		strings.Contains(err.Error(), "trailer"): // all that net/http says of one that did not come to its end
 		return errGone

@@ -18,7 +18,7 @@ type requestBody struct {
 	reserved *reservation
 }
 
-// release lets the bytes go and returns their room. Readers that are open finish; no other can be opened.
+// release frees the bytes and their reservation. Open readers can finish; no new one can be opened.
 func (b *requestBody) release() {
 	if b.reserved != nil {
 		b.reserved.shrink(0)
@@ -50,7 +50,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		return 0, io.ErrClosedPipe // io.EOF would pass for the end of a shorter body
 	}
 	r.begun = true
-	return r.rest.Read(p) // it lets go of each piece that it has read
+	return r.rest.Read(p) // it releases each piece that it has read
 }
 
 // Close ends reading that has begun. net/http closes a body that it has not read and then uses it for another connection, if an HTTP/2

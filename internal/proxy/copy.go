@@ -8,7 +8,7 @@ import (
 )
 
 // Responses are copied through buffers of two sizes. A stream's events have a few hundred bytes each. A response that arrives faster
-// gets a large buffer meanwhile.
+// uses a large buffer while it does.
 const (
 	smallBuffer = 1 << 10
 	largeBuffer = 32 << 10

@@ -13,12 +13,12 @@ func (p *proxy) locate(next http.Handler) http.Handler {
 		x := exchangeFrom(r.Context())
 		if r.ProtoMajor != 1 { // net/http hands the preface of HTTP/2, "PRI * HTTP/2.0", to the handler
 			w.Header().Set("Connection", "close")
-			p.refuse(w, x, http.StatusHTTPVersionNotSupported, "only HTTP/1.1 is spoken here, HTTP/2 without TLS is not")
+			p.refuse(w, x, http.StatusHTTPVersionNotSupported, "this port speaks HTTP/1.1, not HTTP/2 without TLS")
 			return
 		}
 		if r.Method == http.MethodConnect {
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-			p.refuse(w, x, http.StatusMethodNotAllowed, "CONNECT is not supported: this is no forward proxy")
+			p.refuse(w, x, http.StatusMethodNotAllowed, "CONNECT is not supported: this is not a forward proxy")
 			return
 		}
 		url, err := target.Join(p.Upstream, r.RequestURI, r.URL)

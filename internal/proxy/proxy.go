@@ -9,7 +9,7 @@
 //	queue        waits for one of MaxConnections slots
 //	rewrite      applies the header rules
 //	upstream     makes up to Retries + 1 attempts (package upstream)
-//	received     notes what came back, and lets go of the body
+//	received     notes what came back, and releases the body
 //	copy         passes it on, piece by piece
 //
 // Each is a file or a function of that name; the last four are steps of forward. If a response cannot be completed, abort panics

@@ -129,7 +129,7 @@ func TestNoRetry(t *testing.T) {
 		{"a length that is none", "HTTP/1.1 200 OK\r\nContent-Length: hush\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"an unknown encoding", "HTTP/1.1 200 OK\r\nTransfer-Encoding: hush\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"HTTP/2 to an HTTP/1.1 request", "\x00\x00\x00\x04\x00\x00\x00\x00\x00", false, "the answer was not valid HTTP"},
-		{"101 (row 1.4)", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhush", false, "the upstream switched protocols unasked"},
+		{"101 (row 1.4)", "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nhush", false, "the upstream switched protocols without being asked"},
 		{"103 and FIN", "HTTP/1.1 103 Early Hints\r\nLink: hush\r\n\r\n", false, "the upstream closed the connection"},
 	} {
 		for _, request := range []string{

@@ -9,7 +9,7 @@ import (
 // drain returns how many requests it had to abort.
 func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.draining.Store(true)
-	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "a second SIGINT (Ctrl-C) ends it at once; SIGTERM again changes nothing")
+	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "Ctrl-C (SIGINT) twice exits at once; another SIGTERM changes nothing")
 	listener.Close()
 	deadline, cancel := context.WithTimeout(context.Background(), s.opts.Drain)
 	defer cancel()

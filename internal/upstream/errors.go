@@ -41,7 +41,7 @@ var (
 	ErrIdleTimeout = errors.New("the upstream fell silent")
 
 	errProxyRefused      = errors.New("the proxy named by HTTPS_PROXY refuses to connect to the upstream")
-	errSwitchedProtocols = errors.New("the upstream switched protocols unasked")
+	errSwitchedProtocols = errors.New("the upstream switched protocols without being asked")
 	errGoesAway          = errors.New("the upstream closes every new HTTP/2 connection")
 	errBadStatus         = errors.New("malformed status code")
 )
@@ -56,7 +56,7 @@ const (
 )
 
 // reasonHeaders is the reason if a request has more headers than the upstream accepts.
-const reasonHeaders = "request headers too large: the upstream takes less"
+const reasonHeaders = "request headers too large for the upstream"
 
 // reasonProxy is the reason of any failure to connect through a forward proxy.
 const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"

@@ -24,8 +24,8 @@ type guardedBody struct {
 }
 
 // Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, Read does not trust even a
-// proper end of the body: cancelling closes a TLS connection with an alert, and an upstream may react by ending its answer. This does
-// not matter only if the client has left.
+// proper end of the body: cancelling closes a TLS connection with an alert, and an upstream may react by ending its answer. It matters
+// unless the client has left.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)

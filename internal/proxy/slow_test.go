@@ -40,7 +40,7 @@ func startOnPipes(t *testing.T, o proxy.Options) (dial func() net.Conn, m *metri
 	o.Logger, o.Draining = slog.New(slog.DiscardHandler), func() bool { return false }
 	m = metrics.New(prometheus.NewRegistry(), "test", metrics.Limits{})
 	listener := make(pipes)
-	s := &http.Server{Handler: proxy.New(o, m), BaseContext: func(net.Listener) context.Context { return t.Context() }}
+	s := &http.Server{Handler: proxy.New(o, m), ReadTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return t.Context() }}
 	go s.Serve(listener)
 	t.Cleanup(func() {
 		close(listener)

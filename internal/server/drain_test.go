@@ -197,6 +197,7 @@ func TestDrainDeadlineEndsStuckHandlers(t *testing.T) {
 				o.Drain = time.Minute
 				stuck := make(chan error, 1)
 				o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					http.NewResponseController(w).SetReadDeadline(time.Time{}) // as the proxy does
 					stuck <- handle(w, r)
 					panic(http.ErrAbortHandler)
 				})

@@ -26,13 +26,15 @@ const (
 	// idleTimeout closes unused client connections. Clients' pools close theirs much earlier (Go's after 90 s), so a request hardly ever
 	// arrives just as we close.
 	idleTimeout = 10 * time.Minute
+	// bodyTimeout is how long net/http waits for a request's body, also for one that nobody reads. The proxy sets its own deadlines.
+	bodyTimeout = 30 * time.Second
 	// ownTimeout is how long a client may read nothing of /health or /metrics (contract row 3.7).
 	ownTimeout = 30 * time.Second
 )
 
 // Options are the server's settings; all but ConnContext and Bound are required.
 type Options struct {
-	Proxy       http.Handler  // everything but /health and /metrics
+	Proxy       http.Handler  // everything but /health and /metrics; sets its own read deadlines
 	Metrics     http.Handler  // GET /metrics
 	Health      func() Counts // numbers for GET /health
 	NotAllowed  http.Handler  // answers other methods on these two; Allow is set
@@ -65,6 +67,7 @@ func New(opts Options) *Server {
 		Handler:                      s.routes(),
 		MaxHeaderBytes:               maxHeaderBytes,
 		ReadHeaderTimeout:            readHeaderTimeout,
+		ReadTimeout:                  bodyTimeout,
 		IdleTimeout:                  idleTimeout,
 		DisableGeneralOptionsHandler: true, // the upstream answers OPTIONS *
 		BaseContext:                  func(net.Listener) context.Context { return base },

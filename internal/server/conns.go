@@ -43,8 +43,8 @@ func newConns(limit int) conns {
 
 // changed is http.Server.ConnState.
 func (c *conns) changed(conn net.Conn, state http.ConnState) {
-	if p, ok := conn.(*plainConn); ok && state == http.StateIdle {
-		p.headLines = 0 // the next bytes are the head of a request
+	if p, ok := conn.(*plainConn); ok {
+		p.count(state)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -147,3 +147,29 @@ func TestTLSWarningIsRare(t *testing.T) {
 		}
 	})
 }
+
+// The rest of a body is no head, whatever came with the head before it.
+func TestPipelinedBodyIsNoHead(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	o := newOptions()
+	o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, err := io.Copy(io.Discard, r.Body)
+		fmt.Fprint(w, n, err)
+	})
+	s := New(o)
+	go s.http.Serve(&plainListener{TCPListener: listener.(*net.TCPListener), warn: func() {}})
+	defer s.http.Close()
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	assert.NilError(t, err)
+	defer conn.Close()
+	c := &client{t, conn, bufio.NewReader(conn)}
+	body := "{\n" + strings.Repeat("1,\n", 20000)
+	c.write("GET / HTTP/1.1\r\nHost: p\r\n\r\n" + fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n", len(body)) + body[:100])
+	_, text := c.receive()
+	assert.Equal(t, text, "0 <nil>")
+	c.write(body[100:])
+	resp, text := c.receive()
+	assert.Equal(t, resp.StatusCode, 200)
+	assert.Equal(t, text, fmt.Sprint(len(body), " <nil>"))
+}

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"io"
 	"net"
+	"net/http"
 	"time"
 )
 
@@ -29,21 +31,24 @@ const sendBuffer = 128 << 10
 
 type plainConn struct {
 	*net.TCPConn
-	warn      func() // nil after the first byte
-	headLines int    // lines of the current head; -1 after its end
-	lineBytes int    // bytes of the current line
+	warn  func() // nil after the first byte
+	lines int    // of the head that is being read; -1 while its request is handled
 }
 
 const (
 	// tlsHandshake is the first byte of every TLS connection, its record's content type (RFC 8446 section 5.1). No request of
 	// HTTP/1.1 begins with it.
 	tlsHandshake = 22
-	// maxHeadLines limits the memory of parsed heads. The proxy's own limit is lower, and logs a line (contract section 4).
+	// maxHeadLines limits the memory of incomplete heads. The proxy's own limit is lower, and logs a line (contract section 4).
 	maxHeadLines = 512
 )
 
-// Read reads for net/http, which has one reader at a time and sets headLines to 0 between two requests.
+// Read reads for net/http. It counts what came with a head's end, too, but refuses only a head that needs more than that.
 func (c *plainConn) Read(p []byte) (int, error) {
+	if c.lines > maxHeadLines {
+		io.WriteString(c.TCPConn, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+		return 0, io.EOF
+	}
 	n, err := c.TCPConn.Read(p)
 	if n > 0 && c.warn != nil {
 		if p[0] == tlsHandshake {
@@ -51,28 +56,20 @@ func (c *plainConn) Read(p []byte) (int, error) {
 		}
 		c.warn = nil
 	}
-	if c.headLines >= 0 && c.tooManyLines(p[:n]) {
-		io.WriteString(c.TCPConn, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-		return 0, io.EOF
+	if c.lines >= 0 {
+		c.lines += bytes.Count(p[:n], []byte{'\n'})
 	}
 	return n, err
 }
 
-// tooManyLines counts the lines of a head, up to the empty line at its end.
-func (c *plainConn) tooManyLines(p []byte) bool {
-	for _, b := range p {
-		switch {
-		case b == '\n' && c.lineBytes == 0 && c.headLines > 0:
-			c.headLines = -1
-			return false
-		case b == '\n':
-			c.headLines++
-			c.lineBytes = 0
-		case b != '\r':
-			c.lineBytes++
-		}
+// count begins or ends the counting of lines. net/http reads nothing meanwhile.
+func (c *plainConn) count(state http.ConnState) {
+	switch state {
+	case http.StateIdle:
+		c.lines = 0
+	case http.StateActive:
+		c.lines = -1
 	}
-	return c.headLines > maxHeadLines
 }
 
 // warnTLS logs that a client speaks TLS, at most once a minute (contract section 8).

@@ -11,11 +11,10 @@ import (
 type conns struct {
 	limit int // how many connections there may be
 
-	mu      sync.Mutex
-	open    map[net.Conn]connState
-	busy    int           // how many carry a request
-	watched bool          // a goroutine waits for changes
-	changes chan struct{} // closed and replaced at every change, if watched
+	mu   sync.Mutex
+	open map[net.Conn]connState
+	busy int       // how many carry a request
+	used time.Time // when one of them was last used
 }
 
 type connState struct {
@@ -38,7 +37,7 @@ func (s connState) idle() bool {
 }
 
 func newConns(limit int) conns {
-	return conns{limit: limit, open: map[net.Conn]connState{}, changes: make(chan struct{})}
+	return conns{limit: limit, open: map[net.Conn]connState{}}
 }
 
 // changed is http.Server.ConnState.
@@ -48,13 +47,10 @@ func (c *conns) changed(conn net.Conn, state http.ConnState) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.used = time.Now()
 	c.set(conn, state)
 	if state == http.StateNew && len(c.open) > c.limit {
 		c.enforceLimit(conn)
-	}
-	if c.watched {
-		close(c.changes)
-		c.changes = make(chan struct{})
 	}
 }
 

@@ -20,9 +20,9 @@ func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.abort(s.opts.AbortCause)
 	s.conns.interrupt()
 	// Waiting handlers end because their context ends, and log that. A handler that is stuck in a write ends with its connection.
-	s.conns.wait(abortGrace)
+	s.conns.wait()
 	s.http.Close()
-	s.conns.wait(abortGrace)
+	s.conns.wait()
 	return aborted
 }
 
@@ -41,46 +41,37 @@ func linger(drain time.Duration) time.Duration {
 }
 
 // settle waits until there are no connections, or none has been used for the given time. Then it closes all of them. It returns false
-// if ctx ends first.
+// if ctx ends first. http.Server.Shutdown is not suitable: it still reads requests from new connections, and drops them.
 func (c *conns) settle(ctx context.Context, unused time.Duration) bool {
-	timer := time.NewTimer(unused)
-	defer timer.Stop()
+	begun := time.Now()
+	return c.poll(ctx, func() bool {
+		if len(c.open) > 0 && (c.busy > 0 || time.Since(begun) < unused || time.Since(c.used) < unused) {
+			return false
+		}
+		for conn := range c.open { // a request that arrives now waits in changed, which net/http calls before it handles the request
+			conn.Close()
+		}
+		return true
+	})
+}
+
+// poll calls done with mu held, again and again, until it returns true. It returns false if ctx ends first.
+func (c *conns) poll(ctx context.Context, done func() bool) bool {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
 	for {
 		c.mu.Lock()
-		c.watched = true
-		open, changes, quiet := len(c.open), c.changes, timer.C
-		if c.busy > 0 {
-			quiet = nil
-		}
+		is := done()
 		c.mu.Unlock()
-		if open == 0 {
+		if is {
 			return true
 		}
 		select {
-		case <-quiet:
-			if c.closeUnless(changes) {
-				return true
-			}
-		case <-changes:
+		case <-tick.C:
 		case <-ctx.Done():
 			return false
 		}
-		timer.Reset(unused)
 	}
-}
-
-// closeUnless closes all connections unless something has changed. http.Server.Shutdown is not suitable: it still reads requests from
-// new connections, and drops them.
-func (c *conns) closeUnless(changes chan struct{}) bool {
-	c.mu.Lock() // a request that arrives now waits in changed, which net/http calls before it handles the request
-	defer c.mu.Unlock()
-	if changes != c.changes {
-		return false
-	}
-	for conn := range c.open {
-		conn.Close()
-	}
-	return true
 }
 
 // interrupt ends reads that wait for a client, such as for the rest of its request. Later reads check their context, so that must have
@@ -93,21 +84,9 @@ func (c *conns) interrupt() {
 	}
 }
 
-// wait waits until no connection carries a request, or for d.
-func (c *conns) wait(d time.Duration) {
-	timeout := time.After(d)
-	for {
-		c.mu.Lock()
-		c.watched = true
-		busy, changes := c.busy, c.changes
-		c.mu.Unlock()
-		if busy == 0 {
-			return
-		}
-		select {
-		case <-changes:
-		case <-timeout:
-			return
-		}
-	}
+// wait waits until no connection carries a request, or for abortGrace.
+func (c *conns) wait() {
+	ctx, cancel := context.WithTimeout(context.Background(), abortGrace)
+	defer cancel()
+	c.poll(ctx, func() bool { return c.busy == 0 })
 }

@@ -102,9 +102,9 @@ func classify(err error) *Error {
 	switch {
 	case errors.Is(err, ErrHeaderTimeout):
 		return timeout(0, reasonNoHeaders)
-	case says(err, headersTooLarge):
+	case begins(err, headersTooLarge):
 		return &Error{Kind: InvalidRequest, Reason: reasonHeaders, Err: err}
-	case says(err, handshakeTimedOut):
+	case begins(err, handshakeTimedOut):
 		return timeout(handshakeTimeout, reasonHandshake)
 	case viaProxy && opErr.Timeout():
 		return timeout(dialTimeout, reasonProxy)
@@ -121,7 +121,7 @@ func classify(err error) *Error {
 // isDeadPeer reports whether an established connection failed because its peer no longer answers HTTP/2's PING or TCP's own probes.
 // TCP reports the last ICMP error if there was one.
 func isDeadPeer(err error) bool {
-	if says(err, pingUnanswered) {
+	if begins(err, pingUnanswered) {
 		return true
 	}
 	var opErr *net.OpError
@@ -139,8 +139,8 @@ func Reason(err error) string {
 		certErr *tls.CertificateVerificationError
 		record  tls.RecordHeaderError
 		proxy   *url.Error
-		reset   streamError
 	)
+	code, reset := streamReset(err)
 	switch {
 	case errors.As(err, &opErr) && opErr.Op == "proxyconnect", errors.As(err, &proxy):
 		return reasonProxy
@@ -165,17 +165,15 @@ func Reason(err error) string {
 	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols),
 		errors.Is(err, errGoesAway):
 		return err.Error()
-	case errors.As(err, &reset) && reset.fromPeer():
-		return "the upstream reset the HTTP/2 stream (" + reset.code() + ")"
-	case says(err, refused):
+	case refused(err):
 		return "the upstream refused the request"
-	case says(err, protocolReset):
-		return "the upstream reset the HTTP/2 stream (PROTOCOL_ERROR)"
+	case reset:
+		return "the upstream reset the HTTP/2 stream (" + code + ")"
 	case says(err, goneAway):
 		return "the upstream closed the HTTP/2 connection"
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed), says(err, closed):
 		return "the upstream closed the connection"
-	case reset.Code != 0, errors.Is(err, errBadStatus), says(err, notHTTP):
+	case code != "", errors.Is(err, errBadStatus), says(err, notHTTP):
 		return "the answer was not valid HTTP"
 	case opErr != nil && opErr.Op == "dial":
 		return reasonConnect

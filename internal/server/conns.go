@@ -18,18 +18,12 @@ type conns struct {
 }
 
 type connState struct {
-	state   http.ConnState
-	surplus bool // it was opened when there were too many and none was idle
-	since   time.Time
+	state http.ConnState
+	since time.Time
 }
 
-const (
-	// freshTime is how long a new connection may take to send a request until it counts as idle.
-	freshTime = time.Second
-	// spare is how many connections there may be beyond the limit if none is idle. As many again are only for /health and /metrics: if
-	// other clients made a probe fail, Kubernetes would end all streams.
-	spare = 16
-)
+// freshTime is how long a new connection may take to send a request until it counts as idle.
+const freshTime = time.Second
 
 // idle reports whether a connection may be closed in favour of a new one.
 func (s connState) idle() bool {
@@ -63,15 +57,14 @@ func (c *conns) set(conn net.Conn, state http.ConnState) {
 	case state == http.StateClosed:
 		delete(c.open, conn)
 	case known || state == http.StateNew: // else enforceLimit has closed it
-		c.open[conn] = connState{state, before.surplus, time.Now()}
+		c.open[conn] = connState{state, time.Now()}
 		if state == http.StateActive {
 			c.busy++
 		}
 	}
 }
 
-// enforceLimit closes the connection that has been idle for the longest time. If none is idle and the spare ones are in use, the newest
-// is surplus: it may request only /health and /metrics.
+// enforceLimit closes the connection that has been idle for the longest time, or the newest if none is idle.
 func (c *conns) enforceLimit(newest net.Conn) {
 	longest := newest
 	for conn, state := range c.open {
@@ -79,28 +72,6 @@ func (c *conns) enforceLimit(newest net.Conn) {
 			longest = conn
 		}
 	}
-	switch {
-	case longest != newest, len(c.open) > c.limit+2*spare:
-		longest.Close()
-		c.set(longest, http.StateClosed)
-		return
-	case len(c.open) <= c.limit+spare:
-		return
-	}
-	c.open[newest] = connState{http.StateNew, true, time.Now()}
-	time.AfterFunc(freshTime, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if state := c.open[newest]; state.surplus && state.idle() {
-			newest.Close()
-			c.set(newest, http.StateClosed)
-		}
-	})
-}
-
-// surplus reports whether a connection's request must be refused, because there are too many connections.
-func (c *conns) surplus(conn net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.open[conn].surplus && len(c.open) > c.limit+spare
+	longest.Close()
+	c.set(longest, http.StateClosed)
 }

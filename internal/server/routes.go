@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net"
 	"net/http"
 	"time"
 
@@ -18,9 +17,6 @@ func (s *Server) routes() http.Handler {
 		case "/metrics":
 			own = s.opts.Metrics
 		default:
-			if conn, ok := r.Context().Value(connKey{}).(net.Conn); ok && s.conns.surplus(conn) {
-				panic(http.ErrAbortHandler)
-			}
 			s.running.Add(1)
 			defer s.running.Add(-1)
 			s.opts.Proxy.ServeHTTP(w, r)

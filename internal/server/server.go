@@ -71,20 +71,11 @@ func New(opts Options) *Server {
 		IdleTimeout:                  idleTimeout,
 		DisableGeneralOptionsHandler: true, // the upstream answers OPTIONS *
 		BaseContext:                  func(net.Listener) context.Context { return base },
-		ConnContext:                  s.connContext,
+		ConnContext:                  opts.ConnContext,
 		ConnState:                    s.conns.changed,
 		ErrorLog:                     slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn),
 	}
 	return s
-}
-
-type connKey struct{}
-
-func (s *Server) connContext(ctx context.Context, conn net.Conn) context.Context {
-	if s.opts.ConnContext != nil {
-		ctx = s.opts.ConnContext(ctx, conn)
-	}
-	return context.WithValue(ctx, connKey{}, conn)
 }
 
 // Draining reports whether the server has begun to drain.

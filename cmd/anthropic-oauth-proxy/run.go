@@ -125,7 +125,7 @@ func serve(signals <-chan os.Signal, cfg config.Config, lines *asyncLog) int {
 		Metrics:    promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}),
 		NotAllowed: http.HandlerFunc(proxy.NotAllowed),
 		Health: func() server.Counts {
-			return server.Counts{RequestsServed: m.Served(), ErrorsTotal: m.Errors(), InFlight: m.InFlight.Load()}
+			return server.Counts{RequestsServed: m.Served.Load(), ErrorsTotal: m.Errors.Load(), InFlight: m.InFlight.Load()}
 		},
 		MaxConns:    2 * int(cfg.Proxy.MaxConnections),
 		Drain:       time.Duration(cfg.Proxy.DrainTimeoutSecs) * time.Second,

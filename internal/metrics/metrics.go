@@ -27,13 +27,6 @@ const (
 	Drained       Outcome = "drained"        // the drain's deadline aborted it
 )
 
-// Error types of proxy_upstream_errors_total.
-const (
-	Timeout        = "timeout"
-	Connection     = "connection"
-	InvalidRequest = "invalid_request"
-)
-
 // Gauge is a number that rises and falls, readable by /health as well as by Prometheus.
 type Gauge struct{ atomic.Int64 }
 
@@ -46,16 +39,17 @@ type Metrics struct {
 	BytesIn  prometheus.Counter // request body bytes read from clients
 	BytesOut prometheus.Counter // response body bytes written to clients
 
-	served, errors atomic.Int64
+	FirstByte prometheus.Histogram   // time from a request's arrival to the first byte of the response body
+	Retries   *prometheus.CounterVec // repeated attempts, by what happened to the attempt before
 
-	requests  *prometheus.CounterVec
-	duration  *prometheus.HistogramVec
-	failures  *prometheus.CounterVec
-	retries   *prometheus.CounterVec
-	firstByte prometheus.Histogram
-	answers   ends // all answers
-	events    ends // only text/event-stream
-	limits    rateLimits
+	Served, Errors atomic.Int64 // how many requests have been counted by Headers and by Failed
+
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	failures *prometheus.CounterVec
+	answers  ends // all answers
+	events   ends // only text/event-stream
+	limits   rateLimits
 }
 
 // buckets are those of the replaced service, 5 ms to 60 s, and three more up to the API's own limit of 600 s.
@@ -79,7 +73,7 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(g.Load()) })
 	}
 	m := &Metrics{
-		retries: counters("proxy_upstream_retries_total",
+		Retries: counters("proxy_upstream_retries_total",
 			"Attempts repeated after a timeout, by what happened to the attempt before.", "previous"),
 		BytesIn:  counter("proxy_request_bytes_total", "Request body bytes read from clients."),
 		BytesOut: counter("proxy_response_bytes_total", "Response body bytes written to clients."),
@@ -87,12 +81,12 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "proxy_request_duration_seconds",
 			Help: "Time from the request's arrival to the response headers, or to its end without any.", Buckets: buckets}, []string{"status"}),
 		failures: counters("proxy_upstream_errors_total", "Requests answered with an error of the proxy's own.", "error_type"),
-		firstByte: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "proxy_time_to_first_byte_seconds",
+		FirstByte: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "proxy_time_to_first_byte_seconds",
 			Help: "Time from the request's arrival to the first byte of the response body.", Buckets: buckets}),
 		answers: newEnds("proxy_streams_total", "proxy_stream_duration_seconds", "Responses of the upstream"),
 		events:  newEnds("proxy_event_streams_total", "proxy_event_stream_duration_seconds", "Event streams (text/event-stream) of the upstream"),
 	}
-	for _, kind := range []string{Timeout, Connection, InvalidRequest} {
+	for _, kind := range []string{"timeout", "connection", "invalid_request"} {
 		m.failures.WithLabelValues(kind) // start at 0, else increase() does not count the first event
 	}
 	for _, status := range []string{"200", "400", "401", "403"} { // the ones that OAuthProxyRejected uses
@@ -100,7 +94,7 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		m.duration.WithLabelValues(status)
 	}
 	for _, previous := range []string{"nothing_sent", "may_have_been_read"} {
-		m.retries.WithLabelValues(previous)
+		m.Retries.WithLabelValues(previous)
 	}
 	constant := func(name, help string, value int64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(value) })
@@ -113,7 +107,7 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 		constant("proxy_max_connections", "Requests that are proxied at the same time; more wait.", limits.MaxConnections),
 		constant("proxy_max_buffered_bytes", "Memory for all request bodies together; more wait.", limits.MaxBufferedBytes),
 		gauge("proxy_held_body_bytes", "Memory reserved for request bodies.", &m.HeldBytes),
-		m.retries, m.BytesIn, m.BytesOut, m.requests, m.duration, m.failures, m.firstByte, &m.limits, build,
+		m.Retries, m.BytesIn, m.BytesOut, m.requests, m.duration, m.failures, m.FirstByte, &m.limits, build,
 		m.answers.outcomes, m.answers.duration, m.events.outcomes, m.events.duration,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
@@ -123,23 +117,17 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 // Headers counts a request by the status that the client gets, or by 499 if the client leaves before. d is the time since the
 // request's arrival. It must be called once for each request.
 func (m *Metrics) Headers(method string, status int, d time.Duration) {
-	m.served.Add(1)
+	m.Served.Add(1)
 	text := strconv.Itoa(status)
 	m.requests.WithLabelValues(text, boundedMethod(method)).Inc()
 	m.duration.WithLabelValues(text).Observe(d.Seconds())
 }
 
-// Retried counts a repeated attempt. previous says what happened to the attempt before: nothing_sent or may_have_been_read.
-func (m *Metrics) Retried(previous string) { m.retries.WithLabelValues(previous).Inc() }
-
 // Failed counts a request that is answered with an error of the proxy's own; kind is one of the error types.
 func (m *Metrics) Failed(kind string) {
-	m.errors.Add(1)
+	m.Errors.Add(1)
 	m.failures.WithLabelValues(kind).Inc()
 }
-
-// FirstByte counts the first byte of a response body, d after the request's arrival.
-func (m *Metrics) FirstByte(d time.Duration) { m.firstByte.Observe(d.Seconds()) }
 
 // StreamEnded counts the end of an upstream's response, d after the request's arrival.
 func (m *Metrics) StreamEnded(outcome Outcome, eventStream bool, d time.Duration) {
@@ -171,12 +159,6 @@ func (e ends) count(outcome Outcome, d time.Duration) {
 	e.outcomes.WithLabelValues(string(outcome)).Inc()
 	e.duration.Observe(d.Seconds())
 }
-
-// Served returns how many requests have been counted by Headers.
-func (m *Metrics) Served() int64 { return m.served.Load() }
-
-// Errors returns how many requests have been counted by Failed.
-func (m *Metrics) Errors() int64 { return m.errors.Load() }
 
 func boundedMethod(method string) string {
 	switch method {

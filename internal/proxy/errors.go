@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/basher83/anthropic-oauth-proxy/internal/metrics"
+	"github.com/basher83/anthropic-oauth-proxy/internal/upstream"
 )
 
 // ErrDraining must be the cause if the drain's deadline ends the request's context. Any other cause means that the client left.
@@ -44,6 +44,6 @@ func NotAllowed(w http.ResponseWriter, r *http.Request) {
 // refuse answers a request that must not go upstream.
 func (p *proxy) refuse(w http.ResponseWriter, x *exchange, status int, message string) {
 	x.failure = errors.New(message)
-	p.metrics.Failed(metrics.InvalidRequest)
+	p.metrics.Failed(string(upstream.InvalidRequest))
 	writeError(w, status, x.id, message)
 }

@@ -53,8 +53,8 @@ func TestOurErrors(t *testing.T) {
 				counted := g.metric(t, fmt.Sprintf("proxy_upstream_errors_total{error_type=%q}", kind))
 				assert.Equal(t, counted, map[string]float64{tt.kind: 1}[kind], kind)
 			}
-			assert.Equal(t, g.metrics.Errors(), int64(1), "errors_total counts once per request")
-			assert.Equal(t, g.metrics.Served(), int64(1))
+			assert.Equal(t, g.metrics.Errors.Load(), int64(1), "errors_total counts once per request")
+			assert.Equal(t, g.metrics.Served.Load(), int64(1))
 		})
 	}
 }

@@ -103,7 +103,7 @@ func (p *proxy) attempted(ctx context.Context, n int, previous *upstream.Error) 
 	if n == 1 {
 		return
 	}
-	p.metrics.Retried(string(previous.Sent))
+	p.metrics.Retries.WithLabelValues(string(previous.Sent)).Inc()
 	text := "retry: nothing of the request was sent"
 	if previous.Sent == upstream.MayHaveBeenRead {
 		text = "retry: the upstream may have run the request already"

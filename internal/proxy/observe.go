@@ -94,7 +94,7 @@ func (w *recorder) Write(p []byte) (int, error) {
 		return w.ResponseWriter.Write(p) // which discards it
 	}
 	if w.x.bytesOut == 0 && len(p) > 0 {
-		w.metrics.FirstByte(time.Since(w.x.start))
+		w.metrics.FirstByte.Observe(time.Since(w.x.start).Seconds())
 	}
 	w.extend()
 	n, err := w.ResponseWriter.Write(p)

@@ -216,7 +216,7 @@ func TestResponsePassesUnchanged(t *testing.T) {
 			line := g.finished(t)
 			assert.Equal(t, line["attempts"], 1.0)
 			assert.Equal(t, line["upstream_request_id"], "req_theirs")
-			assert.Equal(t, g.metrics.Errors(), int64(0), "errors_total counts our own errors alone (contract section 5)")
+			assert.Equal(t, g.metrics.Errors.Load(), int64(0), "errors_total counts our own errors alone (contract section 5)")
 		})
 	}
 }

@@ -8,21 +8,18 @@ import (
 
 // Counts are the numbers that /health shows.
 type Counts struct {
-	RequestsServed int64
-	ErrorsTotal    int64
-	InFlight       int64
+	RequestsServed int64 `json:"requests_served"`
+	ErrorsTotal    int64 `json:"errors_total"`
+	InFlight       int64 `json:"in_flight"`
 }
 
 // health answers GET /health: 200 while serving, 503 while draining (contract section 5). It depends only on the listener.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) {
-	counts := s.opts.Health()
 	body := struct {
-		Status         string `json:"status"`
-		UptimeSeconds  int64  `json:"uptime_seconds"`
-		RequestsServed int64  `json:"requests_served"`
-		ErrorsTotal    int64  `json:"errors_total"`
-		InFlight       int64  `json:"in_flight"`
-	}{"healthy", int64(time.Since(s.started).Seconds()), counts.RequestsServed, counts.ErrorsTotal, counts.InFlight}
+		Status        string `json:"status"`
+		UptimeSeconds int64  `json:"uptime_seconds"`
+		Counts
+	}{"healthy", int64(time.Since(s.started).Seconds()), s.opts.Health()}
 	status := http.StatusOK
 	if s.Draining() {
 		body.Status, status = "draining", http.StatusServiceUnavailable

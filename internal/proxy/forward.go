@@ -30,24 +30,17 @@ func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 		h[name] = values
 	}
 	res.Header = nil
-	removeUnforwarded(res.Trailer)
-	announced := len(res.Trailer)
-	for name := range res.Trailer {
-		h.Add("Trailer", name)
-	}
 	w.WriteHeader(res.StatusCode)
 	x.readErr = copyBody(w, x, res)
 	if x.readErr != nil {
 		abort()
 	}
 	removeUnforwarded(res.Trailer)
-	prefix := ""
-	if len(res.Trailer) != announced {
-		prefix = http.TrailerPrefix           // net/http's way to send trailers that were not announced
+	if len(res.Trailer) > 0 {
 		http.NewResponseController(w).Flush() // else net/http would add a Content-Length
 	}
 	for name, values := range res.Trailer {
-		h[prefix+name] = values
+		h[http.TrailerPrefix+name] = values
 	}
 }
 

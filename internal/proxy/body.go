@@ -38,6 +38,7 @@ func (p *proxy) body(next http.Handler) http.Handler {
 			u.control.SetReadDeadline(past)
 			abort()
 		}
+		u.control.SetReadDeadline(time.Time{}) // net/http goes on reading, to notice when the client leaves
 		x.body = &u.body
 		r.ContentLength = u.bytesIn
 		r.TransferEncoding = nil
@@ -95,6 +96,7 @@ func (u *upload) receive(budget *budget) error {
 	if n == 0 {
 		return u.ended(err)
 	}
+	u.control.SetReadDeadline(time.Time{}) // if that was the last byte, net/http reads on and must not see a deadline
 	reserved, gone := budget.reserve(u.r.Context(), u.r.ContentLength)
 	if gone != nil {
 		return errGone
@@ -139,6 +141,7 @@ func (u *upload) grow() error {
 		return tooLarge(u.MaxBodyBytes)
 	}
 	start := time.Now()
+	u.control.SetReadDeadline(time.Time{})
 	if u.body.reserved.grow(u.r.Context()) != nil {
 		return errGone
 	}
@@ -149,7 +152,6 @@ func (u *upload) grow() error {
 // silence is how long the client may send nothing.
 func (u *upload) silence() time.Duration { return min(bodySilence, u.Timeout) }
 
-// read reads within the deadlines. At the body's end net/http clears them, and reads on to notice when the client leaves.
 func (u *upload) read(b []byte) (int, error) {
 	now := time.Now()
 	u.stalled, u.tooSlow = now.Add(u.silence()), now.Add(bodyGrace)

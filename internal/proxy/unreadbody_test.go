@@ -55,19 +55,3 @@ func TestRequestWithoutBodyOutlivesReadTimeout(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, res.StatusCode, 200)
 }
-
-// The deadline of a body's last read is not for what net/http reads behind it, to notice that the client leaves.
-func TestAnswerOutlivesBodyDeadline(t *testing.T) {
-	for _, size := range []int{1, 2, 300 << 10} {
-		g := start(t, serveUpstream(t, func(w http.ResponseWriter, r *http.Request) {
-			for range 8 {
-				io.WriteString(w, "x")
-				http.NewResponseController(w).Flush()
-				time.Sleep(50 * time.Millisecond)
-			}
-		}).URL, timeout(200*time.Millisecond))
-		c := g.dial(t)
-		c.post(size, strings.Repeat("x", size))
-		assert.Equal(t, body(t, c.response("POST")), "xxxxxxxx")
-	}
-}

@@ -53,7 +53,7 @@ func (b *budget) reserve(ctx context.Context, length int64) (*reservation, error
 type reservation struct {
 	budget *budget
 	lanes  []*semaphore.Weighted
-	size   int64 // in each of the lanes
+	size   int64 // bytes, taken from each of the lanes
 }
 
 // grow replaces the reservation of a body of unknown length by one for the largest body.

@@ -31,7 +31,7 @@ func newBuffers(size int) *sync.Pool {
 // length is complete with its last byte. If the client closes right then, the answer still counts as complete (contract section 5).
 func copyBody(w http.ResponseWriter, x *exchange, res *http.Response) error {
 	control := http.NewResponseController(w)
-	// A client may close its side and then neither read nor close the other one. A write to it would wait for Timeout.
+	// A client that has closed its sending side may also stop reading. A write to it would last for Timeout.
 	stop := context.AfterFunc(x.request.Context(), func() {
 		resetOnClose(x.request) // first, because net/http closes the connection when a write fails
 		x.aborted.Store(true)

@@ -33,7 +33,7 @@ type exchange struct {
 	failure     error         // why the exchange failed; its text is safe to log
 	readErr     error         // the error that ended the upstream's body, if any
 	finished    bool          // the handlers returned; otherwise they panicked to abort the connection
-	aborted     atomic.Bool   // another goroutine has stopped the copying of the answer: see copyBody
+	aborted     atomic.Bool   // the context has ended, so no write may get a new deadline: see copyBody
 	end         time.Time     // when the answer was complete, if that was before the handlers' end
 }
 

@@ -14,7 +14,7 @@ import (
 // headers and its extra writes (docs/performance.md).
 func (p *proxy) forward(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r.Context())
-	early := &informational{w: w, allowed: r.ProtoAtLeast(1, 1)}
+	early := &informational{w: w, stopped: !r.ProtoAtLeast(1, 1)}
 	res, err := p.upstream.RoundTrip(p.rewrite(r).WithContext(early.watch(r.Context())))
 	early.stop()
 	if err != nil {

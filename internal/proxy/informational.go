@@ -12,10 +12,8 @@ import (
 // informational forwards informational (1xx) responses as they arrive, until it is stopped.
 type informational struct {
 	w       http.ResponseWriter
-	allowed bool // HTTP/1.0 has none (RFC 9110 section 15.2)
-
 	mu      sync.Mutex // an HTTP/1.1 connection's own goroutine calls pass, perhaps after the request has ended
-	stopped bool
+	stopped bool       // for HTTP/1.0 from the start, since it has none (RFC 9110 section 15.2)
 }
 
 func (i *informational) watch(ctx context.Context) context.Context {
@@ -29,7 +27,7 @@ func (i *informational) pass(code int, header textproto.MIMEHeader) error {
 	switch {
 	case code == http.StatusSwitchingProtocols: // over HTTP/2 net/http takes it for informational
 		return errors.New("101 over HTTP/2 (RFC 9113 section 8.6)")
-	case i.stopped || !i.allowed:
+	case i.stopped:
 		return nil
 	}
 	h := i.w.Header()

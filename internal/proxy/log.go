@@ -24,7 +24,7 @@ func (p *proxy) log(x *exchange, outcome metrics.Outcome) {
 	attrs := []slog.Attr{
 		slog.String("request_id", x.id),
 		slog.String("upstream_request_id", x.upstreamID),
-		slog.String("method", x.request.Method),
+		slog.String("method", x.request.Method[:min(len(x.request.Method), maxLoggedMethod)]),
 		slog.String("path", loggedPath(x.request.RequestURI)),
 		slog.Int("status", x.status),
 		slog.Int("attempts", x.attempts),
@@ -40,8 +40,11 @@ func (p *proxy) log(x *exchange, outcome metrics.Outcome) {
 	p.Logger.LogAttrs(context.Background(), level, "request", attrs...)
 }
 
-// maxLoggedPath is the most bytes of a path that are logged.
-const maxLoggedPath = 1 << 10
+// The most bytes of a method and of a path that are logged.
+const (
+	maxLoggedMethod = 32
+	maxLoggedPath   = 1 << 10
+)
 
 // userinfo matches user and password in a URL.
 var userinfo = regexp.MustCompile(`//[^/]*@`)

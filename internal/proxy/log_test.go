@@ -38,7 +38,7 @@ func TestLogLine(t *testing.T) {
 	assert.Equal(t, strings.Count(g.log.String(), "\n"), 1, "more than one line for a request that went well")
 }
 
-// TestLoggedPath covers section 8: what a target may hold that does not belong into a log.
+// TestLoggedPath covers section 8: what a method or a target may hold that does not belong in a log.
 func TestLoggedPath(t *testing.T) {
 	t.Parallel()
 	g := start(t, "http://127.0.0.1:1")
@@ -55,8 +55,10 @@ func TestLoggedPath(t *testing.T) {
 		{"long path of control characters", "/" + strings.Repeat("\x9b", 8<<10), "/" + strings.Repeat(`\x9b`, 255) + `\x9`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			g.answer(t, "GET "+tt.target+" HTTP/1.1\r\nHost: p\r\n\r\n")
-			assert.Equal(t, g.finished(t)["path"], tt.want)
+			g.answer(t, strings.Repeat("M", 40)+" "+tt.target+" HTTP/1.1\r\nHost: p\r\n\r\n")
+			line := g.finished(t)
+			assert.Equal(t, line["path"], tt.want)
+			assert.Equal(t, line["method"], strings.Repeat("M", 32))
 		})
 	}
 	assert.Assert(t, !strings.Contains(g.log.String(), "hush"), g.log.String())

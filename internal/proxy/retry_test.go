@@ -123,6 +123,8 @@ func TestNoRetry(t *testing.T) {
 		{"RST within the headers", "HTTP/1.1 200 OK\r\nX-A: hush\r\n", true, ""},
 		{"garbage", "hush hush hush\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"a header without a colon", "HTTP/1.1 200 OK\r\nhush hush\r\n\r\n", false, "the answer was not valid HTTP"},
+		{"text of net/http's in a header: refused", "HTTP/1.1 200 OK\r\nhush; REFUSED_STREAM\r\n\r\n", false, "the answer was not valid HTTP"},
+		{"text of net/http's in a header: handshake", "HTTP/1.1 200 OK\r\nhush net/http: TLS handshake timeout\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"a status below 100", "HTTP/1.1 099 hush\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"a status that is none", "HTTP/1.1 hush OK\r\n\r\n", false, "the answer was not valid HTTP"},
 		{"two lengths", "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhush", false, "the answer was not valid HTTP"},

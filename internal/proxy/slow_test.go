@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -99,6 +100,28 @@ func TestSlowBody(t *testing.T) {
 				}()
 				assert.Equal(t, status(t, client), tt.status)
 				assert.Equal(t, time.Since(start).Truncate(time.Second), tt.at)
+			})
+		})
+	}
+}
+
+// TestRefusedRequestWhoseBodyNeverComes covers section 4 under fake time: net/http waits for the body of a refused request, but not for ever.
+func TestRefusedRequestWhoseBodyNeverComes(t *testing.T) {
+	t.Parallel()
+	for status, head := range map[string]string{
+		"431": "POST / HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 129),
+		"405": "CONNECT h:1 HTTP/1.1\r\n",
+		"400": "POST mailto:x HTTP/1.1\r\n",
+	} {
+		t.Run(status, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dial, _ := startOnPipes(t, proxy.Options{MaxBodyBytes: 1 << 20, MaxBufferedBytes: 1 << 20})
+				client := dial()
+				fmt.Fprint(client, head+"Host: p\r\nContent-Length: 1\r\n\r\n")
+				client.SetReadDeadline(time.Now().Add(time.Hour))
+				answer, err := io.ReadAll(client)
+				assert.NilError(t, err, "after an hour the connection is still open")
+				assert.Assert(t, strings.HasPrefix(string(answer), "HTTP/1.1 "+status), "%q", answer)
 			})
 		})
 	}

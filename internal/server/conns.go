@@ -22,8 +22,12 @@ type connState struct {
 	since time.Time
 }
 
-// freshTime is how long a new connection may take to send a request until it counts as idle.
-const freshTime = time.Second
+const (
+	// freshTime is how long a new connection may take to send a request until it counts as idle.
+	freshTime = time.Second
+	// spare is how many connections there may be beyond the limit if none is idle, for probes and scrapes if the limit is small.
+	spare = 16
+)
 
 // idle reports whether a connection may be closed in favour of a new one.
 func (s connState) idle() bool {
@@ -64,13 +68,17 @@ func (c *conns) set(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// enforceLimit closes the connection that has been idle for the longest time, or the newest if none is idle.
+// enforceLimit closes the connection that has been idle for the longest time. If none is idle and the spare ones are in use, it closes the
+// newest.
 func (c *conns) enforceLimit(newest net.Conn) {
 	longest := newest
 	for conn, state := range c.open {
 		if state.idle() && state.since.Before(c.open[longest].since) {
 			longest = conn
 		}
+	}
+	if longest == newest && len(c.open) <= c.limit+spare {
+		return
 	}
 	longest.Close()
 	c.set(longest, http.StateClosed)

@@ -61,9 +61,9 @@ func (c *conns) poll(ctx context.Context, done func() bool) bool {
 	defer tick.Stop()
 	for {
 		c.mu.Lock()
-		is := done()
+		ended := done()
 		c.mu.Unlock()
-		if is {
+		if ended {
 			return true
 		}
 		select {
@@ -74,8 +74,8 @@ func (c *conns) poll(ctx context.Context, done func() bool) bool {
 	}
 }
 
-// interrupt ends reads that wait for a client, such as for the rest of its request. Later reads check their context, so that must have
-// ended before.
+// interrupt ends reads that wait for a client, such as for the rest of its request. The requests' contexts must have ended before: reads that
+// begin later look only at those.
 func (c *conns) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,8 +16,7 @@ import (
 	"gotest.tools/v3/assert"
 )
 
-// Contract section 4: beyond the limit the longest idle connection is closed; if none is idle, the new
-// one.
+// Contract section 4: beyond the limit the longest idle connection is closed; if none is idle and the spare ones are taken, the new one.
 func TestConnectionLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, h := newOptions(), newHanging()
@@ -37,13 +36,16 @@ func TestConnectionLimit(t *testing.T) {
 		assert.Assert(t, second.isClosed())
 		assert.Assert(t, !first.isClosed() && !third.isClosed())
 		busyOnes := []*client{busy, first, third}
-		for _, c := range busyOnes[1:] {
-			c.send("GET", "/hanging")
+		for i := 1; i < 3+spare; i++ {
+			if i >= 3 {
+				busyOnes = append(busyOnes, b.connect())
+			}
+			busyOnes[i].send("GET", "/hanging")
 			<-h.arrived
 		}
-		fourth := b.connect()
+		last := b.connect()
 		synctest.Wait()
-		assert.Assert(t, fourth.isClosed())
+		assert.Assert(t, last.isClosed())
 		close(h.release)
 		for _, c := range busyOnes {
 			_, text := c.receive()
@@ -80,8 +82,9 @@ func TestHeadLimits(t *testing.T) {
 		{"33 KiB in many lines", "GET / HTTP/1.1\r\nHost: p\r\n" + strings.Repeat("X: "+strings.Repeat("x", 1019)+"\r\n", 33) + "\r\n", 431},
 		{"500 lines", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(500) + "\r\n", 200},
 		{"600 lines that do not end", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(600), 431},
-		{"a body of lines", body + strings.Repeat("\n", 60000), 200},
+		{"a body of lines", body + strings.Repeat("x\n", 30000), 200},
 		{"a second head of 600 lines", "GET / HTTP/1.1\r\nHost: p\r\n" + lines(600), 431},
+		{"a second body of lines whose head came with the first request", strings.Repeat("x\n", 29500), 200},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", listener.Addr().String())
@@ -89,7 +92,11 @@ func TestHeadLimits(t *testing.T) {
 			defer conn.Close()
 			c := &client{t, conn, bufio.NewReader(conn)}
 			if strings.HasPrefix(tt.name, "a second") {
-				c.write("GET / HTTP/1.1\r\nHost: p\r\n\r\n")
+				first := "GET / HTTP/1.1\r\nHost: p\r\n\r\n"
+				if tt.status == 200 {
+					first += body + strings.Repeat("x\n", 500)
+				}
+				c.write(first)
 				c.receive()
 			}
 			go io.WriteString(conn, tt.send)
@@ -120,6 +127,22 @@ func TestUnreadMetrics(t *testing.T) {
 	})
 }
 
+// Contract section 4: a body that never comes holds neither a connection nor a scrape for ever.
+func TestBodyOfOwnPathsThatNeverComes(t *testing.T) {
+	for _, head := range []string{"GET /metrics", "GET /health", "POST /health"} {
+		t.Run(head, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := startIn(t, newOptions())
+				c := b.connect()
+				c.write(head + " HTTP/1.1\r\nHost: p\r\nContent-Length: 1\r\n\r\n")
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				assert.Equal(t, b.Server.conns.busy, 0)
+			})
+		})
+	}
+}
+
 // Contract section 8: clients that speak TLS cause at most one warning a minute.
 func TestTLSWarningIsRare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -136,30 +159,4 @@ func TestTLSWarningIsRare(t *testing.T) {
 			assert.Equal(t, strings.Count(log.String(), "\n"), tt.lines)
 		}
 	})
-}
-
-// The rest of a body is no head, whatever came with the head before it.
-func TestPipelinedBodyIsNoHead(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	o := newOptions()
-	o.Proxy = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		n, err := io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, n, err)
-	})
-	s := New(o)
-	go s.http.Serve(&plainListener{TCPListener: listener.(*net.TCPListener), warn: func() {}})
-	defer s.http.Close()
-	conn, err := net.Dial("tcp", listener.Addr().String())
-	assert.NilError(t, err)
-	defer conn.Close()
-	c := &client{t, conn, bufio.NewReader(conn)}
-	body := "{\n" + strings.Repeat("1,\n", 20000)
-	c.write("GET / HTTP/1.1\r\nHost: p\r\n\r\n" + fmt.Sprintf("POST / HTTP/1.1\r\nHost: p\r\nContent-Length: %d\r\n\r\n", len(body)) + body[:100])
-	_, text := c.receive()
-	assert.Equal(t, text, "0 <nil>")
-	c.write(body[100:])
-	resp, text := c.receive()
-	assert.Equal(t, resp.StatusCode, 200)
-	assert.Equal(t, text, fmt.Sprint(len(body), " <nil>"))
 }

@@ -26,8 +26,8 @@ const (
 	// idleTimeout closes unused client connections. Clients' pools close theirs much earlier (Go's after 90 s), so a request hardly ever
 	// arrives just as we close.
 	idleTimeout = 10 * time.Minute
-	// bodyTimeout is how long net/http waits for a request's body, also for one that nobody reads. The proxy sets its own deadlines.
-	bodyTimeout = 30 * time.Second
+	// bodyTimeout is how long net/http waits for the body of a request that we answer without reading it. The proxy sets its own deadlines.
+	bodyTimeout = 15 * time.Second
 	// ownTimeout is how long a client may read nothing of /health or /metrics (contract row 3.7).
 	ownTimeout = 30 * time.Second
 )

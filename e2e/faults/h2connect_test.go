@@ -51,7 +51,7 @@ func TestH2Connect(t *testing.T) {
 				fr.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 31})
 			})
 			return true
-		}, nil, []end{failed}, notHTTP},
+		}, nil, []end{failed}, "upstream connection failed: the "}, // likewise the fault or the end
 		{"SETTINGS with unknown settings", func(c *h2conn) bool {
 			c.settle(http2.Setting{ID: http2.SettingMaxFrameSize, Val: 1<<24 - 1}, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 0},
 				http2.Setting{ID: 0xffff, Val: 1})

@@ -104,8 +104,11 @@ func (t *attempt) failure(err error, req *http.Request, sent *progress, start ti
 		failed.Sent = MayHaveBeenRead
 	}
 	if notProcessed(err, sent.reused.Load()) {
-		failed.Sent = NothingSent
-		failed.unprocessed = req.ContentLength > 0 || !refused(err) // net/http has repeated one without a body already
+		failed.Sent, failed.unprocessed = NothingSent, true
+	}
+	if refused(err) {
+		failed.Reason = reasonRefused
+		failed.unprocessed = req.ContentLength > 0 // net/http has repeated one without a body already
 	}
 	switch {
 	case failed.Kind != Timeout:

@@ -55,11 +55,14 @@ const (
 	reasonDied      = "the connection died"
 )
 
-// reasonHeaders is the reason if a request has more headers than the upstream accepts.
-const reasonHeaders = "request headers too large for the upstream"
-
-// reasonProxy is the reason of any failure to connect through a forward proxy.
-const reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
+const (
+	// reasonHeaders: the request has more headers than the upstream accepts.
+	reasonHeaders = "request headers too large for the upstream"
+	// reasonRefused: the upstream said that it did not process the request.
+	reasonRefused = "the upstream refused the request"
+	// reasonProxy is the reason of any failure to connect through a forward proxy.
+	reasonProxy = "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"
+)
 
 // Error is a request that got no response.
 type Error struct {
@@ -140,7 +143,7 @@ func Reason(err error) string {
 		record  tls.RecordHeaderError
 		proxy   *url.Error
 	)
-	code, reset := streamReset(err)
+	code, fromPeer := streamReset(err)
 	switch {
 	case errors.As(err, &opErr) && opErr.Op == "proxyconnect", errors.As(err, &proxy):
 		return reasonProxy
@@ -165,9 +168,7 @@ func Reason(err error) string {
 	case errors.Is(err, errProxyRefused), errors.Is(err, ErrIdleTimeout), errors.Is(err, errSwitchedProtocols),
 		errors.Is(err, errGoesAway):
 		return err.Error()
-	case refused(err):
-		return "the upstream refused the request"
-	case reset:
+	case fromPeer:
 		return "the upstream reset the HTTP/2 stream (" + code + ")"
 	case says(err, goneAway):
 		return "the upstream closed the HTTP/2 connection"

@@ -12,19 +12,26 @@ var (
 	pingUnanswered    = texts{"http2: client connection lost"}
 	handshakeTimedOut = texts{"net/http: TLS handshake timeout"}
 	headersTooLarge   = texts{"http2: request header list larger than peer's advertised limit"}
-	headersRejected   = texts{"ErrCode=COMPRESSION_ERROR"}                                                                        // on a new connection, on which the upstream's limit is not known yet
-	unprocessed       = texts{"http2: Transport: cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"} // RFC 9113 section 6.8
-	notWritten        = texts{"net/http: cannot rewind body after connection loss"}                                               // nothing of the request
-	idleClosed        = texts{"http: server closed idle connection"}                                                              // before net/http could write
-	goneAway          = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
-	closed            = texts{idleClosed[0], "http2: client conn could not be established", notWritten[0]}
-	notHTTP           = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
+	headersRejected   = texts{"ErrCode=COMPRESSION_ERROR"} // on a new connection, on which the upstream's limit is not known yet
+
+	// The stream's id is above the last one of GOAWAY (RFC 9113 section 6.8).
+	beyondGoAway = texts{"http2: Transport: cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"}
+	notWritten   = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request
+	idleClosed   = texts{"http: server closed idle connection"}                // before net/http could write
+	goneAway     = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
+	closed       = texts{idleClosed[0], "http2: client conn could not be established", notWritten[0]}
+	notHTTP      = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
 		"http2: frame too large", "chunk length", "header line too long"}
+
+	// The reset of an HTTP/2 stream, with its code and its origin (golang/go#53896).
+	streamError = regexp.MustCompile(
+		`^(?:http2: Transport: cannot retry err \[)?stream error: stream ID \d+; (\w+|unknown error code 0x\w+)(?:; (received from peer)?|\]|$)`)
 )
 
-// texts are parts of error texts. One of them must occur.
+// texts are parts of error texts. Other errors may quote the upstream. So if what follows from a text matters, it must begin the error.
 type texts []string
 
+// says reports whether one of the texts occurs in the error. It is for reasons only.
 func says(err error, any texts) bool {
 	for _, text := range any {
 		if strings.Contains(err.Error(), text) {
@@ -34,26 +41,22 @@ func says(err error, any texts) bool {
 	return false
 }
 
+func begins(err error, with texts) bool { return strings.HasPrefix(err.Error(), with[0]) }
+
 // notProcessed reports whether an attempt's error proves that the upstream did not process the request: either it said so, or nothing
-// was written. If it closes a new connection at once, that proves nothing about the next one. Other errors quote the upstream, so each
-// text must begin the error.
+// was written. If it closes a new connection at once, that proves nothing about the next one.
 func notProcessed(err error, reused bool) bool {
 	return refused(err) || begins(err, notWritten) || reused && begins(err, idleClosed)
 }
 
-func begins(err error, with texts) bool { return strings.HasPrefix(err.Error(), with[0]) }
-
-// refused reports whether the upstream said that it did not process the request.
+// refused reports whether the upstream said that it did not process the request (RFC 9113 sections 6.8 and 8.7).
 func refused(err error) bool {
 	code, _ := streamReset(err)
-	return code == "REFUSED_STREAM" || begins(err, unprocessed)
+	return code == "REFUSED_STREAM" || begins(err, beyondGoAway)
 }
 
-var streamError = regexp.MustCompile(
-	`^(?:http2: Transport: cannot retry err \[)?stream error: stream ID \d+; (\w+|unknown error code 0x\w+)(?:; (received from peer)?|\]|$)`)
-
-// streamReset returns the code with which an HTTP/2 stream ended (RFC 9113 section 7), or "". It ended either because the upstream reset
-// it, or because of what the upstream sent.
+// streamReset returns the code with which an HTTP/2 stream ended (RFC 9113 section 7), or "". fromPeer is false if net/http ended it, because
+// of what the upstream sent.
 func streamReset(err error) (code string, fromPeer bool) {
 	if match := streamError.FindStringSubmatch(err.Error()); match != nil {
 		return match[1], match[2] != ""

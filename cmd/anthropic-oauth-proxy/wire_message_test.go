@@ -66,7 +66,7 @@ func (m *message) readBody(s string) (rest string, err error) {
 	}
 	n, err := strconv.ParseUint(strings.Join(framing, ","), 10, 31)
 	if err != nil || len(m.Values("transfer-encoding")) > 0 {
-		return s, fmt.Errorf("framed by %q", framing)
+		return s, fmt.Errorf("the body's framing is ambiguous or malformed: %q", framing)
 	}
 	if uint64(len(s)) < n {
 		return s, errIncomplete

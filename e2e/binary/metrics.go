@@ -47,7 +47,7 @@ func ParseMetrics(text string) (Metrics, error) {
 		}
 		end := strings.LastIndexByte(line, ' ')
 		if end < 0 {
-			return nil, fmt.Errorf("metrics: %q", line)
+			return nil, fmt.Errorf("/metrics has a line that cannot be parsed: %q", line)
 		}
 		value, err := strconv.ParseFloat(line[end+1:], 64)
 		if err != nil {

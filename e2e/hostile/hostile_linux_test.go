@@ -134,7 +134,7 @@ func together(t *testing.T, what string, n int, do func(i int) error) {
 	for i := range n {
 		group.Go(func() error {
 			if err := do(i); err != nil {
-				return fmt.Errorf("%d: %w", i, err)
+				return fmt.Errorf("call %d: %w", i, err)
 			}
 			return nil
 		})

@@ -48,8 +48,8 @@ func TestCleanupRefuses(t *testing.T) {
 	}{
 		"the old device has the name": {func(w *world) { w.rename(newID, bare+"-1"); w.rename(oldID, bare) }, "nothing was deleted: the sidecar's device carries the name"},
 		"nobody has the name":         {func(w *world) { w.rename(newID, bare+"-1") }, "nothing was deleted: NOBODY carries the name"},
-		"the new path is dead":        {func(w *world) { w.newServer.dies() }, "nothing was deleted: the new path is not well"},
-		"the new path is the old":     {func(w *world) { w.newServer.does(oldProxy) }, "nothing was deleted: the new path is not well"},
+		"the new path is dead":        {func(w *world) { w.newServer.dies() }, "nothing was deleted: the new path does not work"},
+		"the new path is the old":     {func(w *world) { w.newServer.does(oldProxy) }, "nothing was deleted: the new path does not work"},
 		"it is rolled back meanwhile": {func(w *world) {
 			w.oldServer.does(func(rw http.ResponseWriter, r *http.Request) {
 				w.rename(newID, bare+"-1")
@@ -57,7 +57,7 @@ func TestCleanupRefuses(t *testing.T) {
 				oldProxy(rw, r)
 			})
 		}, "nothing was deleted: the sidecar's device carries the name"},
-		"its counter cannot be read":  {func(w *world) { w.oldServer.dies() }, "whether the old pod still serves cannot be seen"},
+		"its counter cannot be read":  {func(w *world) { w.oldServer.dies() }, "cannot tell whether the old pod still serves"},
 		"its counter is not there":    {func(w *world) { w.oldServer.does(newProxy) }, "/metrics answers 401 Unauthorized without proxy_requests_total"},
 		"its metrics are not its own": {func(w *world) { w.oldServer.does(func(http.ResponseWriter, *http.Request) {}) }, "/metrics answers 200 OK without"},
 		"its device is not known":     {func(w *world) { w.rename(oldID, "elsewhere") }, "no device is called anthropic-oauth-proxy-old"},
@@ -105,7 +105,7 @@ func TestCleanupWaitsForSilence(t *testing.T) {
 	r := w.start("cleanup", "--watch=3s")
 	res := r.wait()
 	res.says(t, 0, "ok    the old pod served nothing for 3s")
-	assert.Equal(t, strings.Count(res.out, "from the beginning"), 7, res.out)
+	assert.Equal(t, strings.Count(res.out, "the wait starts again"), 7, res.out)
 	assert.Equal(t, strings.Count(res.out, "(<nil>)"), 6, res.out)
 }
 
@@ -170,7 +170,7 @@ func TestCleanupKeepsABusyClientWithoutANewPath(t *testing.T) {
 		}
 		counted(rw, r, reads.Load())
 	})
-	w.run("cleanup", "--watch=1s").says(t, 1, "nothing was deleted: the new path is not well")
+	w.run("cleanup", "--watch=1s").says(t, 1, "nothing was deleted: the new path does not work")
 	w.untouched()
 }
 
@@ -204,7 +204,7 @@ func TestCleanupInterrupted(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t).swapped()
 	r := w.start("cleanup")
-	r.until("until it stands still for 15m0s")
+	r.until("until it has not changed for 15m0s")
 	r.signal(syscall.SIGINT)
 	r.wait().says(t, 1, "nothing was deleted: ")
 	w.untouched()

@@ -19,9 +19,9 @@ func TestWrongInput(t *testing.T) {
 		key  string
 		says string
 	}{
-		"no subcommand":      {nil, token, `"" is no subcommand`},
-		"unknown subcommand": {[]string{"swpa"}, token, `"swpa" is no subcommand`},
-		"two subcommands":    {[]string{"status", "swap"}, token, `"swap" is one argument too many`},
+		"no subcommand":      {nil, token, `unknown subcommand ""`},
+		"unknown subcommand": {[]string{"swpa"}, token, `unknown subcommand "swpa"`},
+		"two subcommands":    {[]string{"status", "swap"}, token, `unexpected argument "swap"`},
 		"unknown flag":       {[]string{"swap", "--dryrun"}, token, "flag provided but not defined: -dryrun"},
 		"not a duration":     {[]string{"swap", "--watch=20"}, token, `invalid value "20" for flag -watch: parse error`},
 		"no token":           {[]string{"status"}, "", "TS_API_KEY does not hold an API access token (tskey-api-…)"},

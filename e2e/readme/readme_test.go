@@ -68,8 +68,8 @@ func TestStandinAnswers(t *testing.T) {
 }
 
 // The README states the Deployment's memory limit and GOMEMLIMIT. The runbook's example of a larger body limit starts from the
-// deployed values. Its new values are large enough: a body fits into three quarters of max_buffered_bytes, and the sum counts
-// max_buffered_bytes twice.
+// deployed values. Its new values are large enough: a body fits into three quarters of max_buffered_bytes, and GOMEMLIMIT
+// and the memory limit grow by as much as max_buffered_bytes.
 func TestMemory(t *testing.T) {
 	read := func(name string) string {
 		text, err := os.ReadFile("../../" + name)

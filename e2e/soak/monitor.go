@@ -181,7 +181,7 @@ func (m *monitor) report(out io.Writer, title string) error {
 	fmt.Fprintln(out)
 	if len(l.problems) > 0 {
 		fmt.Fprintf(out, "- %s\n", strings.Join(l.problems[:min(len(l.problems), 20)], "\n- "))
-		return fmt.Errorf("%d not as planned", len(l.problems))
+		return fmt.Errorf("%d problems, see above", len(l.problems))
 	}
 	fmt.Fprintln(out, "All ended as planned, and nothing has grown.")
 	return nil

@@ -222,7 +222,7 @@ func TestLoop(t *testing.T) {
 	assert.ErrorContains(t, err, "--upstream: leads back to this proxy, which listens on :1; ")
 }
 
-// Section 7: what is left of the sidecar days only warns, once, in whatever form it stands there.
+// Section 7: [tailscale], in any form, and TAILSCALE_SOCKET cause one warning and no error.
 func TestTailscaleLeftovers(t *testing.T) {
 	for _, text := range []string{
 		"\n[tailscale]\nhostname = 'x'\nauth_key = 'SECRET'\nstate_dir = 3\n[proxy]\nretries = 1\n[tailscale.more]\nx = 1",
@@ -320,8 +320,8 @@ func TestLogLevel(t *testing.T) {
 	}
 }
 
-// Section 7: flags > environment > file > defaults; problems of all of them come together; and the file in the working
-// directory is read only if no other is named.
+// Section 7: flags override the file, --config overrides CONFIG_PATH, and --log-level overrides LOG_LEVEL. All problems come together. The
+// file in the working directory is read only if no other is named.
 func TestPrecedence(t *testing.T) {
 	t.Chdir(t.TempDir())
 	c := loadWith(t, nil, nil)

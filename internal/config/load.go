@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Load returns the effective configuration: flags win over the environment, the environment over the file, the file over
-// the defaults. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error has a
+// Load returns the effective configuration. The file is the one that --config names, else CONFIG_PATH, else FileName. --listen and
+// --upstream override it, and --log-level overrides LOG_LEVEL. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error has a
 // line for each problem: "file:line: key: what would be right".
 func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	var c Config
@@ -27,7 +27,7 @@ func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	}
 	if getenv("TAILSCALE_SOCKET") != "" {
 		text := "the environment variable TAILSCALE_SOCKET is ignored and may be deleted"
-		c.Warnings = []string{strings.Join(append(c.Warnings, text), "; ")} // a single warning for both
+		c.Warnings = []string{strings.Join(append(c.Warnings, text), "; ")} // one warning for the section [tailscale] and this variable
 	}
 	if addr, ok := flags["listen"]; ok {
 		r.reject("--listen", checkListenAddr(addr))

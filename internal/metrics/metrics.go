@@ -89,7 +89,7 @@ func New(reg prometheus.Registerer, version string, limits Limits) *Metrics {
 	for _, kind := range []string{"timeout", "connection", "invalid_request"} {
 		m.failures.WithLabelValues(kind) // start at 0, else increase() does not count the first event
 	}
-	for _, status := range []string{"200", "400", "401", "403"} { // the ones that OAuthProxyRejected uses
+	for _, status := range []string{"200", "400", "401", "403"} { // the ones that OAuthProxyRejected counts, and 200 for its total
 		m.requests.WithLabelValues(status, http.MethodPost)
 		m.duration.WithLabelValues(status)
 	}

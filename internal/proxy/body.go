@@ -73,7 +73,7 @@ const (
 	minBodyRate = 16 << 10
 )
 
-// past is a deadline that interrupts a read. net/http, too, would wait for the rest of a body before it closes a connection.
+// past is a deadline that ends every read at once. That includes net/http's own read of the rest of a body before it closes a connection.
 var past = time.Unix(1, 0)
 
 // upload is a request body that is being read.
@@ -83,7 +83,7 @@ type upload struct {
 	r       *http.Request
 	control *http.ResponseController
 	body    requestBody
-	begun   time.Time // when it had its reservation; waiting for more of it does not count
+	begun   time.Time // when it got its reservation; grow adds the time that it waits
 	stalled time.Time // the deadlines of the read under way: no byte came,
 	tooSlow time.Time // or too few
 }
@@ -110,7 +110,7 @@ func (u *upload) receive(budget *budget) error {
 			continue
 		}
 		if n, err = u.read(next[:]); n > 0 {
-			if u.bytesIn > reserved.size { // it is of unknown length, and larger than small
+			if u.bytesIn > reserved.size { // its length is unknown, and it is too large for a small body
 				if err := u.grow(); err != nil {
 					return err
 				}
@@ -173,7 +173,8 @@ func (u *upload) read(b []byte) (int, error) {
 	return n, err
 }
 
-// ended says what the end of a body means. Not every error of net/http's tells of a deadline.
+// ended turns the error that ended the reading into nil, errGone or a *refusal. net/http does not report every deadline as a timeout, so
+// ended compares the time.
 func (u *upload) ended(err error) error {
 	var opErr *net.OpError
 	switch now := time.Now(); {
@@ -186,18 +187,18 @@ func (u *upload) ended(err error) error {
 	case !now.Before(u.tooSlow):
 		return &refusal{http.StatusRequestTimeout, fmt.Sprintf("request body too slow: it may take %vs, and a second more for every %d KiB", bodyGrace.Seconds(), minBodyRate>>10)}
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &opErr),
-		strings.Contains(err.Error(), "trailer"): // all that net/http says of one that did not come to its end
+		strings.Contains(err.Error(), "trailer"): // net/http reports trailers that break off only by this text
 		return errGone
 	}
 	return &refusal{http.StatusBadRequest, "request body is malformed: its chunked encoding is broken"}
 }
 
-// discardTime is how long a refused client may go on sending.
+// discardTime is how long a client may go on sending after a 413.
 const discardTime = 5 * time.Second
 
 // refuseBody answers a request whose body was not read to its end, and gives up its connection. A client that is still
-// sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so what it sends is
-// thrown away for a while.
+// sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so after a 413
+// its bytes are read and dropped for discardTime.
 func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, reason *refusal) {
 	w.Header().Set("Connection", "close")
 	control := http.NewResponseController(w)

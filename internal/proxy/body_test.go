@@ -89,9 +89,9 @@ func TestBodyArrives(t *testing.T) {
 	})
 }
 
-// TestBodyIsLetGo covers section 1: an answer that takes minutes does not keep its request's body in memory. It looks at the whole heap,
+// TestBodyIsFreedWhileAnswering covers section 1: an answer that takes minutes does not keep its request's body in memory. It looks at the whole heap,
 // so no other test may run beside it.
-func TestBodyIsLetGo(t *testing.T) {
+func TestBodyIsFreedWhileAnswering(t *testing.T) {
 	const size = 32 << 20
 	text := strings.Repeat("x", size)
 	answers := func(w http.ResponseWriter, r *http.Request) {
@@ -110,7 +110,7 @@ func TestBodyIsLetGo(t *testing.T) {
 	})
 }
 
-// heap is how many bytes of the heap are in use, of which nothing could be collected.
+// heap collects garbage and returns how many bytes of the heap are still in use.
 func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -194,7 +194,7 @@ func TestExpectContinue(t *testing.T) {
 }
 
 // TestBodyWithoutEnd covers rows 1.12 and 2.8: a client that stops sending is refused after the timeout. If it leaves, there is no answer, and
-// 499 is counted. Either way nothing of it stays.
+// 499 is counted. Either way its memory and its slot are free again.
 func TestBodyWithoutEnd(t *testing.T) {
 	t.Parallel()
 	const limit = 100 * time.Millisecond
@@ -223,7 +223,7 @@ func TestBodyWithoutEnd(t *testing.T) {
 			assert.Equal(t, g.metrics.HeldBytes.Load(), int64(0))
 			assert.Equal(t, g.metrics.InFlight.Load(), int64(0))
 		})
-		if tt.name == "declared, no byte" || tt.name == "Expect" { // of which nothing is held either
+		if tt.name == "declared, no byte" || tt.name == "Expect" { // no byte of the body has come, so nothing is reserved
 			continue
 		}
 		for _, leave := range waysToLeave {
@@ -232,7 +232,7 @@ func TestBodyWithoutEnd(t *testing.T) {
 				g := start(t, "http://127.0.0.1:1", bodies(10, 10))
 				c := g.dial(t)
 				c.send(tt.send)
-				if tt.name != "chunked, within the size" { // of which nothing is held
+				if tt.name != "chunked, within the size" { // likewise
 					reaches(t, &g.metrics.HeldBytes, "held bytes", 10)
 				}
 				c.leave(leave)
@@ -335,9 +335,9 @@ func TestBudgetChunked(t *testing.T) {
 	reaches(t, &g.metrics.HeldBytes, "held bytes", 40)
 }
 
-// TestStandingUploadsDelayNoTurn covers section 1: eight large uploads that stand still, declared or chunked, and large requests that
+// TestStalledUploadsDelayNoSmallBody covers section 1: eight large uploads that stand still, declared or chunked, and large requests that
 // the API thinks about, delay no body of 1 MiB or less.
-func TestStandingUploadsDelayNoTurn(t *testing.T) {
+func TestStalledUploadsDelayNoSmallBody(t *testing.T) {
 	t.Parallel()
 	for name, head := range map[string]string{
 		"declared": "POST / HTTP/1.1\r\nHost: p\r\nContent-Length: 33554432\r\n\r\n" + strings.Repeat("x", 2<<20),
@@ -383,7 +383,7 @@ func TestBudgetClientLeaves(t *testing.T) {
 	}
 }
 
-// TestBudgetWaiterGoesOn: having waited for room, a client is served as if it had not.
+// TestBudgetWaiterGoesOn: a request that waited for memory is served like any other.
 func TestBudgetWaiterGoesOn(t *testing.T) {
 	t.Parallel()
 	g := newBudget(t, bodies(100, 100))
@@ -404,8 +404,8 @@ func TestBudgetWaiterGoesOn(t *testing.T) {
 	assert.Equal(t, g.finished(t)["outcome"], "client_gone")
 }
 
-// TestBudgetForTheLastByte: a body may come to its end with the byte that waits for room. From then on net/http reads from the
-// connection, and must not take the time that the body had for the client's departure.
+// TestBudgetForTheLastByte: the byte that waits for memory may be the body's last. Then net/http watches the connection, and must not take
+// the body's read deadline for the client leaving.
 func TestBudgetForTheLastByte(t *testing.T) {
 	t.Parallel()
 	const limit = 300 * time.Millisecond

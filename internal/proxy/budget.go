@@ -9,7 +9,7 @@ import (
 )
 
 // budget is the memory that request bodies may take together (contract section 1). It has two lanes, each with its own queue:
-// a quarter is for small bodies, the rest for large ones. So a large document never delays an ordinary turn.
+// a quarter is for small bodies, the rest for large ones. So a large body never delays a small one.
 //
 // A body of unknown length begins as a small one. If it turns out larger, it keeps that reservation while it waits for the large
 // lane. Such bodies may have at most three quarters of the small lane, so they cannot block it for the others.

@@ -15,7 +15,7 @@ import (
 )
 
 // TestOurErrors covers section 3's shape for every kind of error that is ours, and rows 2.4 and 3.6 for their headers.
-// assertOurError checks the shape; here is what tells them apart.
+// assertOurError checks the shape. This test checks status, message and headers of each kind.
 func TestOurErrors(t *testing.T) {
 	t.Parallel()
 	silent := serveRaw(t, func(_ net.Conn, in *bufio.Reader, _ int) { io.Copy(io.Discard, in) })

@@ -114,7 +114,7 @@ func TestNoRetry(t *testing.T) {
 	for _, tt := range []struct {
 		name, answer string
 		reset        bool
-		reason       string // where it hangs on a text of net/http's, this is its test
+		reason       string // if it depends on one of net/http's texts, this test guards that text
 	}{
 		{"FIN", "", false, "the upstream closed the connection"},
 		{"RST", "", true, "connection reset"},
@@ -206,8 +206,8 @@ func TestNoConnection(t *testing.T) {
 	}
 }
 
-// TestHTTP2 covers row 2.6 over HTTP/2: what the upstream may have read is never sent again; what the protocol proves
-// unprocessed is, and that is no attempt. What has no body net/http repeats by its own rules.
+// TestHTTP2 covers row 2.6 over HTTP/2. A request that the upstream may have read is never sent again. One that the protocol proves
+// unprocessed is sent again, within the same attempt. net/http repeats requests without a body by its own rules.
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	reset := func(code uint32) func(*h2request) bool {
@@ -217,7 +217,7 @@ func TestHTTP2(t *testing.T) {
 		name   string
 		first  func(r *h2request) bool // what becomes of the request when it is sent first
 		resent bool
-		reason string // in the error, if it is not; where it hangs on a text of net/http's, this is its test
+		reason string // in the error, if it is not; if it depends on one of net/http's texts, this test guards that text
 	}{
 		{"RST_STREAM PROTOCOL_ERROR", reset(codeProtocol), false, "reset the HTTP/2 stream (PROTOCOL_ERROR)"},
 		{"RST_STREAM INTERNAL_ERROR", reset(codeInternal), false, "reset the HTTP/2 stream (INTERNAL_ERROR)"},

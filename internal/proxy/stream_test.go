@@ -125,7 +125,7 @@ func TestStreamSilence(t *testing.T) {
 	})
 }
 
-// TestStreamSlowReader covers rows 3.3 and 3.7: a client that reads slowly is no silence of the upstream, and it is not gone.
+// TestStreamSlowReader covers rows 3.3 and 3.7: a slow client is mistaken neither for a silent upstream nor for one that left.
 func TestStreamSlowReader(t *testing.T) {
 	t.Parallel()
 	const limit, size = 2 * time.Second, 48 << 20 // more than all the buffers in between
@@ -143,7 +143,7 @@ func TestStreamSlowReader(t *testing.T) {
 	})
 }
 
-// TestClientTakesNothing covers row 3.7: a client that takes no byte of its answer for the timeout is given up, and its slot with it.
+// TestClientTakesNothing covers row 3.7: a client that reads nothing for the timeout is disconnected, and its slot is freed.
 func TestClientTakesNothing(t *testing.T) {
 	t.Parallel()
 	bothUpstreams(t, pour(48<<20), func(t *testing.T, upstreamURL string) {
@@ -209,7 +209,7 @@ func TestStreamBreaksOff(t *testing.T) {
 		{"declared length, RST", "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst", true},
 		{"until close, RST", "HTTP/1.1 200 OK\r\n\r\nfirst", true},
 	} {
-		for _, version := range []string{"1.1", "1.0"} { // to which the connection's end is the answer's end
+		for _, version := range []string{"1.1", "1.0"} { // HTTP/1.0 clients take the connection's end for the answer's end
 			t.Run(tt.name+", HTTP "+version, func(t *testing.T) {
 				t.Parallel()
 				seen := make(chan struct{})
@@ -326,13 +326,13 @@ func TestFraming(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			// One that closes without saying so might do it as the next request arrives.
+			// An upstream that closes unannounced might do so just as the next request arrives.
 			g := start(t, serveAnswer(t, strings.Replace(tt.answer, "\r\n", "\r\nConnection: close\r\n", 1)))
 			c := g.dial(t)
 			for range 2 {
 				c.send(tt.method + " / HTTP/1.1\r\nHost: p\r\nContent-Length: 0\r\n\r\n")
 				res := c.response(tt.method)
-				ours := tt.answer == "" // of a length that says nothing
+				ours := tt.answer == "" // whose length does not matter here
 				assert.Assert(t, ours || res.Header.Get("Content-Length") == tt.length, "Content-Length: %q", res.Header["Content-Length"])
 				assert.Equal(t, res.Header.Get("Etag") != "", tt.name == "304")
 				assert.Equal(t, isID(res.Header.Get("Request-Id")), ours)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// drain returns how many requests it had to abort.
+// drain closes the listener, lets running requests finish until the deadline, and aborts the rest. It returns how many it aborted.
 func (s *Server) drain(listener net.Listener) (aborted int) {
 	s.draining.Store(true)
 	s.state("draining", "timeout_secs", s.opts.Drain.Seconds(), "requests", s.running.Load(), "hint", "Ctrl-C (SIGINT) twice exits at once; another SIGTERM changes nothing")

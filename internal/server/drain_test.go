@@ -33,7 +33,7 @@ func TestDrainLetsIdleClientsLeave(t *testing.T) {
 				_, err := b.listener.dial()
 				assert.ErrorIs(t, err, net.ErrClosed, "new connections are refused")
 
-				for range 2 { // each use of one connection buys all of them as long again
+				for range 2 { // each use of one connection restarts the wait for all
 					time.Sleep(tt.usable)
 					assert.Equal(t, b.hasDrained(), false)
 					resp, body := busy.get("/last") // the proxy's own handler would add Connection: close
@@ -151,7 +151,7 @@ func TestDrainServesWhatItHasNotClosed(t *testing.T) {
 					o, h := newOptions(), newHanging()
 					o.Proxy, o.Drain = h, time.Minute
 					b := startIn(t, o)
-					c, silent := b.connect(), b.connect() // the silent one is there to be waited for
+					c, silent := b.connect(), b.connect() // the drain has to wait for the silent one
 					if kind == "kept" {
 						c.get("/health")
 					}

@@ -12,7 +12,7 @@ import (
 // that such a client cannot read. It also limits the lines of an incomplete head, which net/http does not.
 type plainListener struct {
 	*net.TCPListener
-	warn func() // a client speaks TLS
+	warn func() // called when a client speaks TLS
 }
 
 // Accept waits for the next connection.
@@ -39,11 +39,12 @@ const (
 	// tlsHandshake is the first byte of every TLS connection, its record's content type (RFC 8446 section 5.1). No request of
 	// HTTP/1.1 begins with it.
 	tlsHandshake = 22
-	// maxHeadLines limits the memory of incomplete heads. The proxy's own limit is lower, and logs a line (contract section 4).
+	// maxHeadLines limits the memory of incomplete heads. The proxy's own limit is lower, and the proxy logs what it refuses (contract section 4).
 	maxHeadLines = 512
 )
 
-// Read reads for net/http. It counts what came with a head's end, too, but refuses only a head that needs more than that.
+// Read reads for net/http and counts the lines of a head. One read may also bring lines of the body, and they are counted too. So Read
+// refuses only when net/http asks for more of a head that already has too many.
 func (c *plainConn) Read(p []byte) (int, error) {
 	if c.lines > maxHeadLines {
 		io.WriteString(c.TCPConn, "HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")

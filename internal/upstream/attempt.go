@@ -29,7 +29,7 @@ func (t *attempt) roundTrip(req *http.Request, start time.Time) (*http.Response,
 		resp.Body.Close() // the headers arrived just at the timeout: the context has ended, so the body cannot be read
 		err = ErrHeaderTimeout
 	}
-	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // HTTP/2 allows any; writing some is a panic in net/http
+	if err == nil && (resp.StatusCode < 200 || resp.StatusCode > 999) { // over HTTP/2 any number can arrive; net/http panics when a handler writes some of them
 		resp.Body.Close()
 		err = errBadStatus
 		if resp.StatusCode == http.StatusSwitchingProtocols {

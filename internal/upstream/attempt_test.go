@@ -118,7 +118,7 @@ func TestUnaskedSwitchingProtocols(t *testing.T) {
 	})
 }
 
-// Row 2.6: a refused request with a body is ours to send again. Without one, net/http has sent it again for a minute already.
+// Row 2.6: we send a refused request again if it has a body. Without one, net/http has already tried for a minute.
 func TestRefusedIsSentAgainOnce(t *testing.T) {
 	a := &attempt{headerTimeout: time.Minute, next: roundTripper(func(*http.Request) (*http.Response, error) {
 		return nil, errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer")

@@ -46,7 +46,7 @@ var (
 	errBadStatus         = errors.New("malformed status code")
 )
 
-// The reasons of a timeout that name the step. Runbook and alerts quote them.
+// The reasons of timeouts. The runbook quotes them.
 const (
 	reasonResolve   = "cannot resolve the upstream's name"
 	reasonConnect   = "cannot connect"

@@ -16,8 +16,8 @@ var (
 
 	// The stream's id is above the last one of GOAWAY (RFC 9113 section 6.8).
 	beyondGoAway = texts{"http2: Transport: cannot retry err [http2: Transport received Server's graceful shutdown GOAWAY]"}
-	notWritten   = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request
-	idleClosed   = texts{"http: server closed idle connection"}                // before net/http could write
+	notWritten   = texts{"net/http: cannot rewind body after connection loss"} // nothing of the request was written
+	idleClosed   = texts{"http: server closed idle connection"}                // before net/http wrote to it
 	goneAway     = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
 	closed       = texts{idleClosed[0], "http2: client conn could not be established", notWritten[0]}
 	notHTTP      = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
@@ -28,10 +28,10 @@ var (
 		`^(?:http2: Transport: cannot retry err \[)?stream error: stream ID \d+; (\w+|unknown error code 0x\w+)(?:; (received from peer)?|\]|$)`)
 )
 
-// texts are parts of error texts. Other errors may quote the upstream. So if what follows from a text matters, it must begin the error.
+// texts are parts of error texts. An error may quote the upstream. So a text that decides on a retry must be at its beginning: use begins.
 type texts []string
 
-// says reports whether one of the texts occurs in the error. It is for reasons only.
+// says reports whether one of the texts occurs in the error. The upstream can cause that, so says must not decide on a retry.
 func says(err error, any texts) bool {
 	for _, text := range any {
 		if strings.Contains(err.Error(), text) {

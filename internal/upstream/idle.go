@@ -23,8 +23,8 @@ type guardedBody struct {
 	limit  time.Duration
 }
 
-// Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, io.EOF proves nothing:
-// cancelling sends a TLS alert, and an upstream may react by ending its answer. Read passes io.EOF on only if the client has left.
+// Read returns ErrIdleTimeout if the upstream sent nothing for the idle timeout. After the context has ended, io.EOF may be the
+// upstream's reaction to our cancelling. So Read then returns the context's cause, unless the client has left.
 func (b *guardedBody) Read(p []byte) (int, error) {
 	b.timer.Reset(b.limit)
 	n, err := b.ReadCloser.Read(p)

@@ -57,11 +57,11 @@ func (t *retry) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// send sends the request once, with its whole body, and so that net/http does not repeat it.
+// send sends the request once, with its whole body. It keeps net/http from repeating a request that has a body.
 //
 // net/http repeats a request with GetBody after PROTOCOL_ERROR (golang/go#47635), and a request with an Idempotency-Key over HTTP/1.1,
-// although the upstream may have read it. So send removes GetBody, and writes the names of these two headers in lower case, which
-// net/http does not look for. To the upstream, header names are case-insensitive.
+// although the upstream may have read it. So send removes GetBody, and writes Idempotency-Key and
+// X-Idempotency-Key in lower case, which net/http does not look for. To the upstream, header names are case-insensitive.
 func (t *retry) send(req *http.Request, start time.Time) (*http.Response, error) {
 	once := *req
 	once.GetBody = nil

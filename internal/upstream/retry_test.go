@@ -38,7 +38,7 @@ func TestDepartureBetweenAttempts(t *testing.T) {
 	})
 }
 
-// Rows 2.3 and 2.4: at most three attempts, 100 ms apart, each announced. What one of them may have sent, the request may have sent.
+// Rows 2.3 and 2.4: at most three attempts, 100 ms apart, each announced. One that may have been read decides.
 func TestSentOfAllAttempts(t *testing.T) {
 	for _, tc := range []struct {
 		sents []Sent

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	dialTimeout      = 30 * time.Second // for name and TCP: Go's resolver needs 10 s to get past one dead server (contract row 2.1)
+	dialTimeout      = 30 * time.Second // for the name lookup and the TCP connection: Go's resolver needs 10 s to get past one dead server (contract row 2.1)
 	handshakeTimeout = 10 * time.Second // for TLS
 
 	// How long a connection may be idle (contract row 2.9).

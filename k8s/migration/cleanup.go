@@ -52,8 +52,12 @@ func (m *migration) replaced(ctx context.Context) (*world, error) {
 	if w.stage() != after {
 		return nil, refuse("nothing was deleted: %s; run status", w.stage())
 	}
-	if who, err := m.answers(ctx, w.now.address()); err != nil || who != newProxy {
-		return nil, refuse("nothing was deleted: the new path is not well (%s %v), and the old one is the way back; run status", who, err)
+	who, err := m.answers(ctx, w.now.address())
+	if err == nil && who != newProxy {
+		err = fmt.Errorf("it leads to %s", who)
+	}
+	if err != nil {
+		return nil, refuse("nothing was deleted: the new path does not work (%v), and the old one is the way back; run status", err)
 	}
 	return w, nil
 }
@@ -69,9 +73,9 @@ func (m *migration) idle(ctx context.Context, w *world) error {
 		m.say("the old pod is dead: it serves nobody")
 		return nil
 	case err != nil:
-		return refuse("nothing was deleted: whether the old pod still serves cannot be seen: %v", err)
+		return refuse("nothing was deleted: cannot tell whether the old pod still serves: %v", err)
 	}
-	m.say("watching the old pod's proxy_requests_total until it stands still for %v; Ctrl-C changes nothing", m.watch)
+	m.say("watching the old pod's proxy_requests_total until it has not changed for %v; Ctrl-C stops this and deletes nothing", m.watch)
 	begin, ended := time.Now(), false // ended: the proxy process was ended at begin, because a client kept it busy
 	for since := begin; time.Since(since) < m.watch; {
 		select {
@@ -87,9 +91,9 @@ func (m *migration) idle(ctx context.Context, w *world) error {
 		switch {
 		case err != nil:
 			begin = since
-			fallthrough
+			m.say("%s  the old pod's counter cannot be read (%v): the wait starts again", since.Format("15:04:05"), err)
 		case since.Sub(begin) < m.watch:
-			m.say("%s  it served something or cannot be seen (%v): from the beginning", since.Format("15:04:05"), err)
+			m.say("%s  the old pod served a request: the wait starts again", since.Format("15:04:05"))
 		case ended:
 			return refuse("nothing was deleted: the old pod still serves, %v after its proxy process ended: a client uses the address %s instead of the name; find it and change that, then run cleanup again", m.watch, w.old.address())
 		default:

@@ -42,7 +42,7 @@ const help = `usage: migration SUBCOMMAND [flags]
   cleanup     remove the old pod, its objects and its device, once nobody has used them for 15 minutes
 
 The Tailscale API access token is read from the environment variable TS_API_KEY and from nowhere else.
-Exit codes: 0 done, 1 refused or failed with everything as it was, 2 wrong usage, 3 a person is needed: read the last lines.
+Exit codes: 0 done, 1 refused or failed, and the names are as before, 2 wrong usage, 3 a person is needed: read the last lines.
 
 flags:
 `
@@ -122,9 +122,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	case err != nil:
 		return exit{2, err.Error()}
 	case verbs[name] == nil:
-		return exit{2, fmt.Sprintf("%q is no subcommand", name)}
+		return exit{2, fmt.Sprintf("unknown subcommand %q", name)}
 	case flags.NArg() > 0:
-		return exit{2, fmt.Sprintf("%q is one argument too many", flags.Arg(0))}
+		return exit{2, fmt.Sprintf("unexpected argument %q", flags.Arg(0))}
 	}
 	switch {
 	case m.watch > 0:

@@ -23,7 +23,7 @@ func (m *migration) preflight(ctx context.Context) error {
 		return err
 	}
 	if !m.examine(ctx, w) {
-		return refuse("set the lines marked FAIL right, then run preflight again")
+		return refuse("correct what the FAIL lines name, then run preflight again")
 	}
 	m.say("nothing stands in the way")
 	return nil
@@ -76,7 +76,7 @@ func (r *report) oldDevice(ctx context.Context) {
 func (r *report) oldPod() {
 	pods := r.cluster.oldPods()
 	if r.cluster.find("deployment/"+oldObject) == nil || len(pods) != 1 || !pods[0].ready() {
-		r.fail("deployment/%s should have one pod, and that ready: right cluster? kubectl -n %s get pods", oldObject, namespace)
+		r.fail("deployment/%s should have exactly one pod, and it must be ready. Is this the right cluster? kubectl -n %s get pods", oldObject, namespace)
 		return
 	}
 	r.ok("the old pod is ready: %s, %d restarts. Do not restart it: its device would not come back under this name", pods[0].Metadata.Name, pods[0].restarts())

@@ -19,7 +19,7 @@ func (m *migration) swap(ctx context.Context) error {
 		m.say("nothing to do: %s", after)
 		return nil
 	case !m.examine(ctx, w):
-		return refuse("not swapped: set the lines marked FAIL right, then run swap again")
+		return refuse("not swapped: correct what the FAIL lines name, then run swap again")
 	}
 	if err := m.exchange(ctx, w.now, w.old, parkedName, true); err != nil || m.dryRun {
 		return err

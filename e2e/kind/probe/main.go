@@ -87,7 +87,7 @@ func release(ctx context.Context, upstream string) error {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusNoContent {
-		return fmt.Errorf("release: %s", res.Status)
+		return fmt.Errorf("POST /play/release answered %s, want 204", res.Status)
 	}
 	return nil
 }

@@ -106,7 +106,7 @@ func TestCleanupWaitsForSilence(t *testing.T) {
 	res := r.wait()
 	res.says(t, 0, "ok    the old pod served nothing for 3s")
 	assert.Equal(t, strings.Count(res.out, "the wait starts again"), 7, res.out)
-	assert.Equal(t, strings.Count(res.out, "(<nil>)"), 6, res.out)
+	assert.Equal(t, strings.Count(res.out, "the old pod served a request: the wait"), 6, res.out)
 }
 
 // A client that keeps its connection busy never looks the name up again. Only the end of the old process makes it move.

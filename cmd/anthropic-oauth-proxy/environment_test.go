@@ -81,7 +81,6 @@ func TestHTTPSProxy(t *testing.T) {
 	p := startEnv(t, env, "https://"+nowhere)
 	resp, body := get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
-	assert.Equal(t, body, "upstream saw /v1")
 	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
 
 	p = startEnv(t, append(env, "NO_PROXY="+nowhere), "https://"+nowhere)

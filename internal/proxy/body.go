@@ -196,11 +196,10 @@ func (u *upload) ended(err error) error {
 // discardTime is how long a client may go on sending after a 413.
 const discardTime = 5 * time.Second
 
-// refuseBody answers a request whose body was not read to its end, and gives up its connection. A client that is still
+// refuseBody answers a request whose body was not read to its end. A client that is still
 // sending would find the connection reset and might never see the answer (RFC 9112 section 9.6), so after a 413
 // its bytes are read and dropped for discardTime.
 func (p *proxy) refuseBody(w http.ResponseWriter, r *http.Request, x *exchange, reason *refusal) {
-	w.Header().Set("Connection", "close")
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(past)
 	control.EnableFullDuplex() // answer now, not after the rest of the body

@@ -41,8 +41,10 @@ func NotAllowed(w http.ResponseWriter, r *http.Request) {
 	writeError(w, http.StatusMethodNotAllowed, newID(), "only GET and HEAD are allowed here")
 }
 
-// refuse answers a request that must not go upstream.
+// refuse answers a request that must not go upstream, and gives up its connection. Without that, net/http would read the request's body before
+// it answers.
 func (p *proxy) refuse(w http.ResponseWriter, x *exchange, status int, message string) {
+	w.Header().Set("Connection", "close")
 	x.failure = errors.New(message)
 	p.metrics.Failed(string(upstream.InvalidRequest))
 	writeError(w, status, x.id, message)

@@ -53,6 +53,7 @@ type gateway struct {
 	log     *logSink
 	scrape  http.Handler
 	drain   context.CancelCauseFunc // ends all request contexts
+	handler http.Handler
 }
 
 // start runs the proxy in front of upstreamURL, in a server that is set up as the command sets up its own.
@@ -82,8 +83,8 @@ func start(t *testing.T, upstreamURL string, changes ...func(*proxy.Options)) *g
 		change(&opts)
 	}
 	base, drain := context.WithCancelCause(context.Background())
-	g.drain = drain
-	server := httptest.NewUnstartedServer(proxy.New(opts, g.metrics))
+	g.drain, g.handler = drain, proxy.New(opts, g.metrics)
+	server := httptest.NewUnstartedServer(g.handler)
 	server.Config.ConnContext = proxy.WithConn
 	server.Config.BaseContext = func(net.Listener) context.Context { return base }
 	server.Config.DisableGeneralOptionsHandler = true

@@ -17,7 +17,6 @@ func (p *proxy) limitHeaders(next http.Handler) http.Handler {
 			lines += len(values)
 		}
 		if lines > maxHeaderLines {
-			w.Header().Set("Connection", "close")
 			p.refuse(w, exchangeFrom(r.Context()), http.StatusRequestHeaderFieldsTooLarge,
 				fmt.Sprintf("request headers too large: %d lines, the limit is %d", lines, maxHeaderLines))
 			return

@@ -12,7 +12,6 @@ func (p *proxy) locate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x := exchangeFrom(r.Context())
 		if r.ProtoMajor != 1 { // net/http hands the preface of HTTP/2, "PRI * HTTP/2.0", to the handler
-			w.Header().Set("Connection", "close")
 			p.refuse(w, x, http.StatusHTTPVersionNotSupported, "this port speaks HTTP/1.1, not HTTP/2 without TLS")
 			return
 		}

@@ -32,6 +32,7 @@ func (p *proxy) observe(next http.Handler) http.Handler {
 			p.log(x, outcome)
 		}()
 		next.ServeHTTP(rec, r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x)))
+		rec.extend() // for the last chunk and the trailers
 		x.finished = true
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -41,7 +42,7 @@ func startOnPipes(t *testing.T, o proxy.Options) (dial func() net.Conn, m *metri
 	o.Logger, o.Draining = slog.New(slog.DiscardHandler), func() bool { return false }
 	m = metrics.New(prometheus.NewRegistry(), "test", metrics.Limits{})
 	listener := make(pipes)
-	s := &http.Server{Handler: proxy.New(o, m), ReadTimeout: 30 * time.Second, BaseContext: func(net.Listener) context.Context { return t.Context() }}
+	s := &http.Server{Handler: proxy.New(o, m), ReadTimeout: 15 * time.Second, BaseContext: func(net.Listener) context.Context { return t.Context() }}
 	go s.Serve(listener)
 	t.Cleanup(func() {
 		close(listener)
@@ -105,23 +106,26 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
-// TestRefusedRequestWhoseBodyNeverComes covers section 4 under fake time: net/http waits for the body of a refused request, but not for ever.
+// TestRefusedRequestWhoseBodyNeverComes covers section 4 under fake time: a refused request is answered at once, and its connection closed
+// after the server's ReadTimeout.
 func TestRefusedRequestWhoseBodyNeverComes(t *testing.T) {
 	t.Parallel()
-	for status, head := range map[string]string{
+	for want, head := range map[string]string{
 		"431": "POST / HTTP/1.1\r\n" + strings.Repeat("X: y\r\n", 129),
 		"405": "CONNECT h:1 HTTP/1.1\r\n",
 		"400": "POST mailto:x HTTP/1.1\r\n",
 	} {
-		t.Run(status, func(t *testing.T) {
+		t.Run(want, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dial, _ := startOnPipes(t, proxy.Options{MaxBodyBytes: 1 << 20, MaxBufferedBytes: 1 << 20})
 				client := dial()
 				fmt.Fprint(client, head+"Host: p\r\nContent-Length: 1\r\n\r\n")
-				client.SetReadDeadline(time.Now().Add(time.Hour))
-				answer, err := io.ReadAll(client)
-				assert.NilError(t, err, "after an hour the connection is still open")
-				assert.Assert(t, strings.HasPrefix(string(answer), "HTTP/1.1 "+status), "%q", answer)
+				start := time.Now()
+				assert.Equal(t, status(t, client), want)
+				assert.Assert(t, time.Since(start) < time.Second, "it took %v", time.Since(start))
+				_, err := io.Copy(io.Discard, client)
+				assert.NilError(t, err)
+				assert.Assert(t, time.Since(start) <= 15*time.Second, "it took %v", time.Since(start))
 			})
 		})
 	}
@@ -147,4 +151,25 @@ func TestPausedBodyWhileOthersWait(t *testing.T) {
 			client.Close()
 		}
 	})
+}
+
+// deadlines is a response writer that notes whether a write deadline was set after the last write.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	extended bool
+}
+
+func (d *deadlines) SetWriteDeadline(time.Time) error { d.extended = true; return nil }
+func (d *deadlines) Write(p []byte) (int, error) {
+	d.extended = false
+	return d.ResponseRecorder.Write(p)
+}
+
+// TestLastChunkHasItsOwnDeadline covers row 3.7: after a slow last write and a silence of the upstream, net/http still has to write the end.
+func TestLastChunkHasItsOwnDeadline(t *testing.T) {
+	g := start(t, serveAnswer(t, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	g.handler.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	assert.Equal(t, w.Body.String(), "ok")
+	assert.Assert(t, w.extended)
 }

@@ -25,7 +25,8 @@ type connState struct {
 const (
 	// freshTime is how long a new connection may take to send a request until it counts as idle.
 	freshTime = time.Second
-	// spare is how many connections may exceed the limit when none is idle. They leave room for probes and scrapes.
+	// spare is how many connections may exceed the limit when none is idle. With a small limit they leave room for probes and
+	// scrapes.
 	spare = 16
 )
 

@@ -113,13 +113,11 @@ func TestUnreadMetrics(t *testing.T) {
 		o := newOptions()
 		failed := make(chan time.Duration, 1)
 		o.Metrics = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			start := time.Now()
-			for {
-				if _, err := w.Write(make([]byte, 8<<10)); err != nil {
-					failed <- time.Since(start)
-					return
-				}
+			start, err := time.Now(), error(nil)
+			for err == nil {
+				_, err = w.Write(make([]byte, 8<<10))
 			}
+			failed <- time.Since(start)
 		})
 		b := startIn(t, o)
 		b.connect().send("GET", "/metrics")

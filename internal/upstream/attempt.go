@@ -96,7 +96,7 @@ func (s *progress) trace(ctx context.Context, cancel context.CancelCauseFunc) co
 // failure turns an attempt's error into an *Error (contract rows 2.1 to 2.6).
 func (t *attempt) failure(err error, req *http.Request, sent *progress, start time.Time) *Error {
 	failed := classify(err)
-	if says(err, headersRejected) && headerBytes(req.Header) > 4<<10 { // else another request on the connection caused it
+	if headersRejected.MatchString(err.Error()) && headerBytes(req.Header) > 4<<10 { // else another request on the connection caused it
 		failed.Kind, failed.Reason = InvalidRequest, reasonHeaders
 	}
 	failed.Sent = NothingSent

@@ -109,6 +109,8 @@ func classify(err error) *Error {
 		return &Error{Kind: InvalidRequest, Reason: reasonHeaders, Err: err}
 	case begins(err, handshakeTimedOut):
 		return timeout(handshakeTimeout, reasonHandshake)
+	case viaProxy && begins(opErr.Err, handshakeTimedOut):
+		return timeout(handshakeTimeout, reasonProxy)
 	case viaProxy && opErr.Timeout():
 		return timeout(dialTimeout, reasonProxy)
 	case !viaProxy && errors.As(err, &dnsErr) && dnsErr.IsTimeout:

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -98,12 +99,12 @@ func TestClassifyRealErrors(t *testing.T) {
 		defer silent.Close()
 		rt := newTransport(Options{})
 		rt.TLSHandshakeTimeout = time.Millisecond
-		_, err = get(t.Context(), t, rt, "https://"+silent.Addr().String(), 0)
-		e := failed(t, err)
-		assert.Equal(t, e.Kind, Timeout)
-		assert.Equal(t, e.Reason, "TLS: the handshake did not finish")
-		assert.Equal(t, e.Limit, handshakeTimeout)
-		assert.Equal(t, e.Sent, NothingSent)
+		for _, reason := range []string{"TLS: the handshake did not finish", reasonProxy} {
+			_, err = get(t.Context(), t, rt, "https://"+silent.Addr().String(), 0)
+			e := failed(t, err)
+			assert.DeepEqual(t, []any{e.Kind, e.Reason, e.Limit, e.Sent}, []any{Timeout, reason, handshakeTimeout, NothingSent})
+			rt.Proxy = http.ProxyURL(&url.URL{Scheme: "https", Host: silent.Addr().String()})
+		}
 	})
 	// On a new connection the upstream rejects the headers, later net/http knows the limit.
 	for name, sizes := range map[string][]int{"a new connection": {24 << 10}, "a known limit": {0, 24 << 10}} {
@@ -117,6 +118,9 @@ func TestClassifyRealErrors(t *testing.T) {
 			assert.Equal(t, failed(t, err).Kind, InvalidRequest, "%v", err)
 		})
 	}
+	assert.Assert(t, headersRejected.MatchString("http2: Transport received GOAWAY from server ErrCode:COMPRESSION_ERROR"))
+	const quoted = `http2: server sent GOAWAY and closed the connection; LastStreamID=1, ErrCode=ENHANCE_YOUR_CALM, debug="ErrCode=COMPRESSION_ERROR"`
+	assert.Assert(t, !headersRejected.MatchString(quoted))
 }
 
 // Row 2.6: HTTP/2 is what the upstream offers, unless GODEBUG turns it off, as in any Go program.

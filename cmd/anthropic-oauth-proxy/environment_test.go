@@ -62,7 +62,8 @@ func TestSSLCertFile(t *testing.T) {
 	addr, certFile := newTLSUpstream(t)
 	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile}, "https://"+addr)
 	resp, body := get(t, p.url("/v1"))
-	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	assert.Equal(t, body, "upstream saw /v1")
 
 	p = start(t, "https://"+addr)
 	resp, body = get(t, p.url("/v1"))
@@ -81,6 +82,7 @@ func TestHTTPSProxy(t *testing.T) {
 	p := startEnv(t, env, "https://"+nowhere)
 	resp, body := get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
+	assert.Equal(t, body, "upstream saw /v1")
 	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
 
 	p = startEnv(t, append(env, "NO_PROXY="+nowhere), "https://"+nowhere)
@@ -104,6 +106,7 @@ func TestHTTPSProxyOverTLS(t *testing.T) {
 	p := startEnv(t, []string{"SSL_CERT_FILE=" + certFile, "HTTPS_PROXY=" + forward.URL}, "https://"+nowhere)
 	resp, body := get(t, p.url("/v1"))
 	assert.Equal(t, resp.StatusCode, http.StatusOK, body)
+	assert.Equal(t, body, "upstream saw /v1")
 	assert.Equal(t, receive(t, asked, "a tunnel through the forward proxy"), "CONNECT "+nowhere+":443")
 
 	plain := http.DefaultTransport.(*http.Transport).Clone()

@@ -36,17 +36,24 @@ func TestVersion(t *testing.T) {
 func TestWrongFlags(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for args, want := range map[string]string{
-		"--listn 127.0.0.1:1": `flag provided but not defined: --listn; --help lists the flags`,
-		"-listn 127.0.0.1:1":  `flag provided but not defined: -listn; --help lists the flags`,
-		"-v":                  `flag provided but not defined: -v, did you mean --version?; --help lists the flags`,
-		"--v":                 `flag provided but not defined: --v, did you mean --version?; --help lists the flags`,
-		"--log=debug":         `flag provided but not defined: --log, did you mean --log-level?; --help lists the flags`,
-		"--check --listen":    `--listen needs a value; --help lists the flags`,
-		"--config --check":    `--config needs a value, not "--check"; --help lists the flags`,
-		"--config= --check":   `--config needs a value, not "";`,
-		"serve":               `unexpected argument "serve": there are only flags; --help lists the flags`,
-		"--check=maybe":       `invalid boolean value "maybe" for --check: `,
-		"--check --doctor":    `--doctor cannot be combined with --check or --print-config; it checks the configuration first; --help lists the flags`,
+		"--listn 127.0.0.1:1":           `flag provided but not defined: --listn; --help lists the flags`,
+		"-listn 127.0.0.1:1":            `flag provided but not defined: -listn; --help lists the flags`,
+		"-v":                            `flag provided but not defined: -v, did you mean --version?; --help lists the flags`,
+		"--v":                           `flag provided but not defined: --v, did you mean --version?; --help lists the flags`,
+		"--log=debug":                   `flag provided but not defined: --log, did you mean --log-level?; --help lists the flags`,
+		"--check --listen":              `--listen needs a value; --help lists the flags`,
+		"--config":                      `--config needs a value; --help lists the flags`,
+		"--config --check":              `--config needs a value, not "--check"; --help lists the flags`,
+		"--config --listen 127.0.0.1:1": `--config needs a value, not "--listen"; --help lists the flags`,
+		"--config= --check":             `--config needs a value, not "";`,
+		"serve":                         `unexpected argument "serve": there are only flags; --help lists the flags`,
+		"--check -- --listen":           `unexpected argument "--listen"`,
+		"--check=maybe":                 `invalid boolean value "maybe" for --check: `,
+		"--check --doctor":              `--doctor cannot be combined with --check or --print-config; it checks the configuration first; --help lists the flags`,
+		"--doctor --print-config":       `--doctor cannot be combined with`,
+		"--listen=":                     `--listen needs a value, not "";`,
+		"--upstream=":                   `--upstream needs a value, not "";`,
+		"--log-level=":                  `--log-level needs a value, not "";`,
 	} {
 		o := call(t, nil, strings.Fields(args)...)
 		assert.Check(t, o.code == 2 && o.stdout == "", "%s: exit code %d, %s", args, o.code, o.stdout)

@@ -13,8 +13,8 @@ import (
 )
 
 // Load returns the effective configuration. The file is the one that --config names, else CONFIG_PATH, else FileName. --listen and
-// --upstream override it, and --log-level overrides LOG_LEVEL. flags holds those that were given, by name ("config", "listen", "upstream", "log-level"). Its error has a
-// line for each problem: "file:line: key: what would be right".
+// --upstream override it, and --log-level overrides LOG_LEVEL. flags holds those that were given, by name ("config", "listen", "upstream",
+// "log-level"). Its error has a line for each problem: "file:line: key: what would be right".
 func Load(flags map[string]string, getenv func(string) string) (Config, error) {
 	var c Config
 	r := reader{Config: &c, keys: c.define()}

@@ -89,8 +89,8 @@ func TestBodyArrives(t *testing.T) {
 	})
 }
 
-// TestBodyIsFreedWhileAnswering covers section 1: an answer that takes minutes does not keep its request's body in memory. It looks at the whole heap,
-// so no other test may run beside it.
+// TestBodyIsFreedWhileAnswering covers section 1: an answer that takes minutes does not keep its request's body in memory. It looks at the
+// whole heap, so no other test may run beside it.
 func TestBodyIsFreedWhileAnswering(t *testing.T) {
 	const size = 32 << 20
 	text := strings.Repeat("x", size)

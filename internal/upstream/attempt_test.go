@@ -115,3 +115,19 @@ func TestRefusedIsSentAgainOnce(t *testing.T) {
 		assert.Equal(t, failed(t, err).unprocessed, body != "")
 	}
 }
+
+// Row 1.4: an unsolicited 101 is a connection error, and its body is closed.
+func TestUnaskedSwitchingProtocols(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var feed *io.PipeWriter
+		a := &attempt{headerTimeout: time.Minute, idleTimeout: time.Minute, next: roundTripper(func(r *http.Request) (*http.Response, error) {
+			resp, pw := answer(r)
+			resp.StatusCode, feed = 101, pw
+			return resp, nil
+		})}
+		_, err := a.roundTrip(request(t.Context()), time.Now())
+		assert.Equal(t, failed(t, err).Kind, Connection)
+		_, err = feed.Write([]byte("x"))
+		assert.ErrorIs(t, err, io.ErrClosedPipe)
+	})
+}

@@ -45,6 +45,7 @@ func TestClassify(t *testing.T) {
 		{errors.New("stream error: stream ID 1; PROTOCOL_ERROR; SECRET"), Connection, "the answer was not valid HTTP"},
 		{op("proxyconnect", os.ErrDeadlineExceeded), Timeout, "cannot connect through the proxy named by HTTPS_PROXY or HTTP_PROXY"},
 		{errors.New("stream error: stream ID 1; REFUSED_STREAM; received from peer"), Connection, "the upstream reset the HTTP/2 stream (REFUSED_STREAM)"},
+		{errors.New("http2: client conn is closed"), Connection, "the upstream closed the connection"},
 		{errors.New("SECRET"), Connection, "no usable response"},
 		{badCert(x509.HostnameError{Certificate: &x509.Certificate{}}), Connection, "TLS: the upstream's certificate is for another name"},
 		{badCert(x509.CertificateInvalidError{Reason: x509.Expired, Cert: &x509.Certificate{NotBefore: time.Now().Add(time.Hour)}}),

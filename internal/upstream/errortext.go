@@ -21,7 +21,7 @@ const (
 
 var (
 	goneAway = texts{"http2: server sent GOAWAY and closed the connection", "http2: Transport received GOAWAY from server"}
-	closed   = texts{idleClosed, "http2: client conn could not be established", notWritten}
+	closed   = texts{idleClosed, "http2: client conn could not be established", "http2: client conn is closed", notWritten}
 	notHTTP  = texts{"malformed", "HTTP/1.x transport connection broken", "connection error: ", "looked like an HTTP/1.1 header",
 		"http2: frame too large", "chunk length", "header line too long"}
 

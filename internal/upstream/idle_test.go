@@ -94,3 +94,9 @@ func TestSleep(t *testing.T) {
 	assert.Assert(t, !c.slept())
 	assert.Assert(t, !c.slept())
 }
+
+// Row 2.1: the settings that no test here can wait for.
+func TestTransportSettings(t *testing.T) {
+	assert.Equal(t, dialTimeout, 30*time.Second)
+	assert.Equal(t, handshakeTimeout, 10*time.Second)
+}
